@@ -149,7 +149,8 @@ typedef struct mq_ops {
   mq_status (*synchronize)(mq_backend *backend);
 
   /* Copies [n, k] weights (source dtype F32, F16 or BF16, row-major, contiguous) into this backend's layout, converted
-   * to `dtype`: MQ_F32, MQ_BF16, or MQ_I8 (symmetric, one scale per row; activations are quantized per row on the fly). */
+   * to `dtype`: MQ_F32, MQ_BF16, or MQ_I8 (symmetric, one scale per row; activations are quantized per row on the fly).
+   */
   mq_status (*matrix_create)(mq_backend *backend, mq_dtype source_dtype, const void *host_weights, int64_t n, int64_t k,
                              mq_dtype dtype, mq_matrix **matrix);
   void (*matrix_destroy)(mq_backend *backend, mq_matrix *matrix);

@@ -30,7 +30,8 @@ typedef enum mq_status {
   MQ_SKIPPED = 99   /* already published, nothing done; only with --exit-skipped */
 } mq_status;
 
-/* Builds this thread's message (cut at 4,095 bytes) and returns `code`, so that a function can `return mq_fail(...)`. */
+/* Builds this thread's message (cut at 4,095 bytes) and returns `code`, so that a function can `return mq_fail(...)`.
+ */
 mq_status mq_fail(mq_status code, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
 
 /* The same with ": strerror(errno)" behind it; the code is derived from errno where `code` is MQ_IO

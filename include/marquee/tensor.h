@@ -1,6 +1,6 @@
 /* tensor: element types and the few letters used for shapes everywhere.
- * T tokens, B sequences, H heads, KVH kv heads, D head dim, C model width, V vocabulary, N titles, U viewers, K matches.
- * All tensors are dense and row-major unless a stride is named; strides count elements. */
+ * T tokens, B sequences, H heads, KVH kv heads, D head dim, C model width, V vocabulary, N titles, U viewers, K
+ * matches. All tensors are dense and row-major unless a stride is named; strides count elements. */
 #ifndef MARQUEE_TENSOR_H
 #define MARQUEE_TENSOR_H
 

@@ -25,9 +25,9 @@
 
 /* ---- memory: exits with 70 and a line on stderr when there is none left (sizes from files are checked before) ---- */
 
-void *mq_alloc(size_t n, size_t size);             /* n * size bytes, zeroed; overflow checked */
+void *mq_alloc(size_t n, size_t size);                 /* n * size bytes, zeroed; overflow checked */
 void *mq_realloc(void *memory, size_t n, size_t size); /* not zeroed */
-void *mq_alloc_aligned(size_t n_bytes);            /* 64-byte aligned, not zeroed; free() */
+void *mq_alloc_aligned(size_t n_bytes);                /* 64-byte aligned, not zeroed; free() */
 char *mq_strdup(const char *text);
 char *mq_strndup(const char *text, size_t n_bytes);
 char *mq_format(const char *format, ...) __attribute__((format(printf, 1, 2))); /* caller frees */
@@ -129,8 +129,8 @@ void mq_map_close(mq_map *map);
 mq_status mq_write_file(const char *path, const void *bytes, size_t n_bytes);
 mq_status mq_sync_file(const char *path);
 mq_status mq_sync_folder(const char *path);
-mq_status mq_make_folders(const char *path);  /* mkdir -p */
-mq_status mq_remove_tree(const char *path);   /* rm -rf; a missing path is fine */
+mq_status mq_make_folders(const char *path); /* mkdir -p */
+mq_status mq_remove_tree(const char *path);  /* rm -rf; a missing path is fine */
 bool mq_exists(const char *path);
 char *mq_path_join(const char *folder, const char *name); /* an absolute name stands alone; caller frees */
 char *mq_path_folder(const char *path);                   /* "." when there is none; caller frees */
@@ -160,8 +160,8 @@ typedef struct mq_random {
 } mq_random;
 mq_random mq_random_seed(uint64_t seed);
 uint64_t mq_random_u64(mq_random *random);
-double mq_random_unit(mq_random *random);                      /* [0, 1) */
-uint64_t mq_random_below(mq_random *random, uint64_t limit);   /* [0, limit), unbiased */
+double mq_random_unit(mq_random *random);                    /* [0, 1) */
+uint64_t mq_random_below(mq_random *random, uint64_t limit); /* [0, limit), unbiased */
 double mq_random_normal(mq_random *random);
 
 /* ---- time ---- */
