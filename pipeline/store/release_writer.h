@@ -1,0 +1,33 @@
+/* release_writer: puts finished part files in place as one immutable release.
+ *
+ * OUTPUT/releases/v000001/{catalog.h5, viewers-00000.h5, ..., MANIFEST.json}, OUTPUT/current -> releases/v000001.
+ * Steps, each safe to be killed in: make OUTPUT/releases/.new-RUN; link or copy parts in; fsync; write MANIFEST.json
+ * (name, size, BLAKE2b-256 of each file, row range of each viewer part, attributes) last; fsync; rename to the next
+ * free version; fsync; swap `current` by renaming a symbolic link; append a line to OUTPUT/releases/history.jsonl. */
+#ifndef MQ_STORE_RELEASE_WRITER_H
+#define MQ_STORE_RELEASE_WRITER_H
+
+#include "pipeline/base/base.h"
+
+enum { MQ_RELEASE_FORMAT = 1 };
+
+typedef struct mq_release_part {
+  const char *path; /* the finished file in the run folder */
+  const char *name; /* in the release: "catalog.h5", "viewers-00000.h5" */
+} mq_release_part;
+
+typedef struct mq_release_facts {
+  const char *run_id, *job_name, *job_digest, *model_digest, *date; /* attributes repeated in the manifest */
+} mq_release_facts;
+
+/* version gets "v000001" (malloc'ed). When the newest release has the same manifest digest, nothing is written,
+ * *is_new is false and version names that one. MQ_IO on a full disk: the old release stays current. */
+mq_status mq_release_publish(const char *output, int n_parts, const mq_release_part *parts,
+                             const mq_release_facts *facts, char **version, bool *is_new);
+/* Every file's size and digest, no extra files, row counts and keys in order: MQ_DATA names what is wrong. */
+mq_status mq_release_verify(const char *release_folder);
+mq_status mq_release_rollback(const char *output, const char *version,
+                              char **now);                              /* version NULL: the one before current */
+mq_status mq_release_gc(const char *output, int keep, bool is_dry_run); /* prints what it removes; never current */
+
+#endif
