@@ -185,6 +185,7 @@ typedef enum mq_log_level { MQ_LOG_DEBUG, MQ_LOG_INFO, MQ_LOG_WARN, MQ_LOG_ERROR
 
 /* AUTO in the command line means: text on a terminal, logfmt elsewhere. */
 void mq_log_setup(mq_log_format format, mq_log_level level);
+bool mq_log_is_text(void); /* a person is reading: sentences are welcome */
 /* One event, one line: mq_log(MQ_LOG_INFO, "shard_done", "stage=%s shard=%d rows=%lld", ...).
  * The fields are logfmt pairs; values with spaces in double quotes. JSON output is made from the same pairs. */
 void mq_log(mq_log_level level, const char *event, const char *fields, ...) __attribute__((format(printf, 3, 4)));

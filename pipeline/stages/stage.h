@@ -50,6 +50,10 @@ mq_status mq_shard_open(const mq_context *context, const char *stage, int i_shar
 /* Number of finished shards of an upstream stage (its plan is written in the run folder). */
 mq_status mq_stage_shard_count(const mq_context *context, const char *stage, int *n);
 
+/* RUN/plan/STAGE.json: [[first, last, cost], ...], written by whichever worker is first; all write the same bytes. */
+mq_status mq_shard_plan_read(const mq_context *context, const char *stage, mq_shard_plan *plan);
+mq_status mq_shard_plan_write(const mq_context *context, const char *stage, const mq_shard_plan *plan);
+
 /* Cuts n rows into shards of at most rows_per_shard with equal cost per row. */
 void mq_shard_plan_rows(int64_t n_rows, int64_t rows_per_shard, mq_shard_plan *plan);
 

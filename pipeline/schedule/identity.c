@@ -1,0 +1,128 @@
+/* identity: digests of files are taken by content, so that a copied or touched input is the same input. */
+#include "pipeline/schedule/identity.h"
+
+#include "pipeline/schedule/job.h"
+
+#include <fts.h>
+#include <glob.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Raise when the meaning of a run's shards or release changes: old run folders are then left alone. */
+enum { COMPUTATION_FORMAT = 1, DEEPEST_FOLDER = 3 };
+
+/* Called for every file of a path (itself; or every file of that folder, by name). `shown` is the name inside the
+ * folder. */
+typedef mq_status visit_file(void *state, const char *path, const char *shown, const struct stat *about);
+
+static int by_path(const FTSENT **a, const FTSENT **b) {
+  return strcmp((*a)->fts_name, (*b)->fts_name);
+}
+
+static mq_status visit_files(const char *path, visit_file *visit, void *state) {
+  mq_status status = MQ_OK;
+  char *roots[] = {(char *)path, NULL};
+  FTS *walk = fts_open(roots, FTS_LOGICAL | FTS_NOCHDIR, by_path);
+  if (!walk)
+    return mq_fail_errno(MQ_IO, "%s", path);
+  for (FTSENT *entry; (entry = fts_read(walk));) {
+    if (entry->fts_info == FTS_NS || entry->fts_info == FTS_DNR || entry->fts_info == FTS_ERR) {
+      status = mq_fail(MQ_NO_INPUT, "%s: %s", entry->fts_path, strerror(entry->fts_errno));
+      goto done;
+    }
+    if (entry->fts_level > 0 && entry->fts_name[0] == '.') /* .git, .cache and the like */
+      fts_set(walk, entry, FTS_SKIP);
+    else if (entry->fts_info == FTS_D && entry->fts_level >= DEEPEST_FOLDER)
+      fts_set(walk, entry, FTS_SKIP);
+    else if (entry->fts_info == FTS_F)
+      MQ_TRY(visit(state, entry->fts_path, entry->fts_level ? entry->fts_path + strlen(path) : "", entry->fts_statp));
+  }
+done:
+  fts_close(walk);
+  return status;
+}
+
+static mq_status visit_glob(const char *pattern, visit_file *visit, void *state) {
+  mq_status status = MQ_OK;
+  glob_t found = {0};
+  if (!pattern)
+    return MQ_OK;
+  if (mq_exists(pattern))
+    return visit_files(pattern, visit, state);
+  if (glob(pattern, 0, NULL, &found)) {
+    status = mq_fail(MQ_NO_INPUT, "%s: no such file (and no file matches it as a pattern)", pattern);
+    goto done;
+  }
+  for (size_t i = 0; i < found.gl_pathc; i++)
+    MQ_TRY(visit_files(found.gl_pathv[i], visit, state));
+done:
+  globfree(&found);
+  return status;
+}
+
+static mq_status visit_inputs(const mq_job *job, visit_file *visit, void *state) {
+  mq_status status = MQ_OK;
+  const struct {
+    const mq_input *inputs;
+    int n;
+  } kinds[] = {{job->titles, job->n_titles}, {job->histories, job->n_histories}, {job->viewers, job->n_viewers}};
+  for (size_t k = 0; k < MQ_COUNT(kinds); k++)
+    for (int i = 0; i < kinds[k].n; i++) {
+      MQ_TRY(visit_glob(kinds[k].inputs[i].path, visit, state));
+      MQ_TRY(visit_glob(kinds[k].inputs[i].map.path, visit, state));
+    }
+  MQ_TRY(visit_glob(job->privacy.viewer_key, visit, state));
+done:
+  return status;
+}
+
+static mq_status add_digest(void *state, const char *path, const char *shown, const struct stat *about) {
+  mq_buffer *text = state;
+  mq_digest digest;
+  (void)about;
+  mq_status status = mq_digest_file(path, &digest, NULL);
+  mq_buffer_append(text, shown, strlen(shown) + 1);
+  mq_buffer_append(text, digest.bytes, sizeof digest.bytes);
+  return status;
+}
+
+static mq_status add_stamp(void *state, const char *path, const char *shown, const struct stat *about) {
+  uint64_t *stamp = state;
+  (void)shown;
+  int64_t facts[] = {about->st_size, about->st_mtim.tv_sec, about->st_mtim.tv_nsec, (int64_t)about->st_ino};
+  *stamp = mq_hash64(path, strlen(path), mq_hash64(facts, sizeof facts, *stamp));
+  return MQ_OK;
+}
+
+mq_status mq_run_identify(const mq_job *job, const char *backend, mq_run_identity *identity) {
+  mq_status status = MQ_OK;
+  mq_buffer text = {0};
+  char *normalised = mq_job_normalised_json(job), date[11], hex[MQ_DIGEST_TEXT];
+  *identity = (mq_run_identity){0};
+  identity->job = mq_digest_of(normalised, strlen(normalised));
+  MQ_TRY(visit_inputs(job, add_stamp, &identity->stamp));
+  MQ_TRY(visit_inputs(job, add_digest, &text));
+  identity->inputs = mq_digest_of(text.at ? text.at : "", text.n);
+  mq_buffer_clear(&text);
+  MQ_TRY(visit_files(job->encoder.path, add_digest, &text));
+  identity->model = mq_digest_of(text.at ? text.at : "", text.n);
+  mq_buffer_clear(&text);
+  mq_format_date(job->date, date);
+  mq_buffer_printf(&text, "marquee run %d %s %s ", (int)COMPUTATION_FORMAT, backend, date);
+  mq_buffer_append(&text, &identity->job, sizeof identity->job);
+  mq_buffer_append(&text, &identity->inputs, sizeof identity->inputs);
+  mq_buffer_append(&text, &identity->model, sizeof identity->model);
+  identity->digest = mq_digest_of(text.at, text.n);
+  mq_digest_text(&identity->digest, hex);
+  snprintf(identity->id, sizeof identity->id, "%s-%s-%.8s", job->name, date, hex);
+done:
+  mq_buffer_free(&text);
+  free(normalised);
+  return status;
+}
+
+bool mq_run_inputs_are_unchanged(const mq_job *job, const mq_run_identity *identity) {
+  uint64_t stamp = 0;
+  return visit_inputs(job, add_stamp, &stamp) == MQ_OK && stamp == identity->stamp;
+}
