@@ -12,15 +12,11 @@
 /* Raise when the meaning of a run's shards or release changes: old run folders are then left alone. */
 enum { COMPUTATION_FORMAT = 1, DEEPEST_FOLDER = 3 };
 
-/* Called for every file of a path (itself; or every file of that folder, by name). `shown` is the name inside the
- * folder. */
-typedef mq_status visit_file(void *state, const char *path, const char *shown, const struct stat *about);
-
 static int by_path(const FTSENT **a, const FTSENT **b) {
   return strcmp((*a)->fts_name, (*b)->fts_name);
 }
 
-static mq_status visit_files(const char *path, visit_file *visit, void *state) {
+static mq_status visit_tree(const char *path, mq_visit_file *visit, void *state) {
   mq_status status = MQ_OK;
   char *roots[] = {(char *)path, NULL};
   FTS *walk = fts_open(roots, FTS_LOGICAL | FTS_NOCHDIR, by_path);
@@ -43,25 +39,25 @@ done:
   return status;
 }
 
-static mq_status visit_glob(const char *pattern, visit_file *visit, void *state) {
+mq_status mq_visit_files(const char *pattern, mq_visit_file *visit, void *state) {
   mq_status status = MQ_OK;
   glob_t found = {0};
   if (!pattern)
     return MQ_OK;
   if (mq_exists(pattern))
-    return visit_files(pattern, visit, state);
+    return visit_tree(pattern, visit, state);
   if (glob(pattern, 0, NULL, &found)) {
     status = mq_fail(MQ_NO_INPUT, "%s: no such file (and no file matches it as a pattern)", pattern);
     goto done;
   }
   for (size_t i = 0; i < found.gl_pathc; i++)
-    MQ_TRY(visit_files(found.gl_pathv[i], visit, state));
+    MQ_TRY(visit_tree(found.gl_pathv[i], visit, state));
 done:
   globfree(&found);
   return status;
 }
 
-static mq_status visit_inputs(const mq_job *job, visit_file *visit, void *state) {
+static mq_status visit_inputs(const mq_job *job, mq_visit_file *visit, void *state) {
   mq_status status = MQ_OK;
   const struct {
     const mq_input *inputs;
@@ -69,10 +65,15 @@ static mq_status visit_inputs(const mq_job *job, visit_file *visit, void *state)
   } kinds[] = {{job->titles, job->n_titles}, {job->histories, job->n_histories}, {job->viewers, job->n_viewers}};
   for (size_t k = 0; k < MQ_COUNT(kinds); k++)
     for (int i = 0; i < kinds[k].n; i++) {
-      MQ_TRY(visit_glob(kinds[k].inputs[i].path, visit, state));
-      MQ_TRY(visit_glob(kinds[k].inputs[i].map.path, visit, state));
+      MQ_TRY(mq_visit_files(kinds[k].inputs[i].path, visit, state));
+      MQ_TRY(mq_visit_files(kinds[k].inputs[i].map.path, visit, state));
     }
-  MQ_TRY(visit_glob(job->privacy.viewer_key, visit, state));
+  char *default_key = mq_path_join(job->output.path, "viewer.key");
+  if (job->privacy.viewer_key)
+    status = mq_visit_files(job->privacy.viewer_key, visit, state);
+  else if (mq_exists(default_key)) /* made by the first run; before that a plan has none */
+    status = mq_visit_files(default_key, visit, state);
+  free(default_key);
 done:
   return status;
 }
@@ -105,7 +106,7 @@ mq_status mq_run_identify(const mq_job *job, const char *backend, mq_run_identit
   MQ_TRY(visit_inputs(job, add_digest, &text));
   identity->inputs = mq_digest_of(text.at ? text.at : "", text.n);
   mq_buffer_clear(&text);
-  MQ_TRY(visit_files(job->encoder.path, add_digest, &text));
+  MQ_TRY(visit_tree(job->encoder.path, add_digest, &text));
   identity->model = mq_digest_of(text.at ? text.at : "", text.n);
   mq_buffer_clear(&text);
   mq_format_date(job->date, date);

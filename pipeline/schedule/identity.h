@@ -5,6 +5,8 @@
 #include "marquee/job.h"
 #include "pipeline/base/base.h"
 
+#include <sys/stat.h>
+
 typedef struct mq_run_identity {
   mq_digest job;    /* of the normalised job */
   mq_digest inputs; /* of every input file's content, in order */
@@ -16,6 +18,11 @@ typedef struct mq_run_identity {
 
 /* Reads all inputs and the model once. */
 mq_status mq_run_identify(const mq_job *job, const char *backend, mq_run_identity *identity);
+
+/* Called for every file below a path: `shown` is its name inside a folder, "" for a path that is a file itself. */
+typedef mq_status mq_visit_file(void *state, const char *path, const char *shown, const struct stat *about);
+/* A file, a folder (its files by name, hidden ones left out), or a glob pattern; NULL visits nothing. */
+mq_status mq_visit_files(const char *pattern, mq_visit_file *visit, void *state);
 
 /* Quick: by sizes and times only. */
 bool mq_run_inputs_are_unchanged(const mq_job *job, const mq_run_identity *identity);

@@ -3,9 +3,9 @@
 
 #include "pipeline/schedule/identity.h"
 #include "pipeline/schedule/job.h"
-#include "pipeline/schedule/run_report.h"
 #include "pipeline/stages/import.h"
 #include "pipeline/store/release_writer.h"
+#include "pipeline/store/viewer_key.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -211,6 +211,19 @@ done:
   return status;
 }
 
+/* The key that hides viewers' ids: named in the job, else OUTPUT/viewer.key, made by the first run. */
+static mq_status make_viewer_key(const mq_job *job) {
+  mq_status status = MQ_OK;
+  char *path = mq_path_join(job->output.path, "viewer.key");
+  if (job->privacy.viewer_key || mq_exists(path))
+    goto done;
+  MQ_TRY(mq_make_folders(job->output.path));
+  MQ_TRY(mq_viewer_key_make(path));
+done:
+  free(path);
+  return status;
+}
+
 mq_status mq_run_open(const mq_job *job, bool is_fresh, mq_run **out) {
   mq_status status = MQ_OK;
   char *job_json = NULL, *job_path = NULL, *claims = NULL;
@@ -218,6 +231,7 @@ mq_status mq_run_open(const mq_job *job, bool is_fresh, mq_run **out) {
   run->job = job;
   run->context.job = job;
   run->context.ops = mq_ops_cpu();
+  MQ_TRY(make_viewer_key(job));
   MQ_TRY(mq_run_identify(job, run->context.ops->name, &run->identity));
   run->folder = mq_format("%s/runs/%s", job->output.path, run->identity.id);
   run->context.run_folder = run->folder;

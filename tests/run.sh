@@ -1,0 +1,23 @@
+#!/bin/sh
+# All tests: installs what they need (as root; else names it), builds, and runs them through ctest.
+#   sh tests/run.sh [-L LABEL | -R REGEX | any other ctest option]
+# MARQUEE_TEST_LEVEL=quick leaves out the sanitizer builds and the short fuzzing runs (default: all).
+set -eu
+cd "$(dirname "$0")/.."
+. jobs/packages.sh
+
+# shellcheck disable=SC2086
+need_packages $BUILD_PACKAGES libcmocka-dev clang clang-format libclang-rt-14-dev
+[ -f models/all-MiniLM-L6-v2/model.safetensors ] || need_packages $MODEL_PACKAGES
+sh jobs/fetch_minilm.sh
+
+[ -f build/release/build.ninja ] || cmake --preset release >/dev/null
+cmake --build --preset release -- --quiet
+
+if [ "${MARQUEE_TEST_LEVEL:-all}" != quick ]; then
+  [ -f build/asan/build.ninja ] || cmake --preset asan >/dev/null
+  cmake --build --preset asan -- --quiet
+  [ -f build/fuzz/build.ninja ] || cmake --preset fuzz >/dev/null
+  cmake --build --preset fuzz --target fuzzers -- --quiet
+fi
+exec ctest --test-dir build/release --output-on-failure -j "$(nproc)" "$@"
