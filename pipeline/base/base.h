@@ -178,6 +178,12 @@ bool mq_is_stopping(void);
 void mq_catch_signals(void);
 mq_status mq_stopped(void); /* builds the message, returns MQ_TEMP_FAIL */
 
+/* ---- faults ---- */
+
+/* Kills the process (SIGKILL) when MARQUEE_CRASHPOINT names this point: how tests stop a run between two steps that
+ * must each be safe to be stopped in. One getenv otherwise. */
+void mq_crashpoint(const char *name);
+
 /* ---- log and progress (stderr) ---- */
 
 typedef enum mq_log_format { MQ_LOG_TEXT, MQ_LOG_LOGFMT, MQ_LOG_JSON } mq_log_format;

@@ -4,6 +4,7 @@
 #ifndef MQ_STAGES_TABLES_H
 #define MQ_STAGES_TABLES_H
 
+#include "marquee/release.h" /* mq_reason */
 #include "pipeline/store/artifact.h"
 
 #define MQ_NO_YEAR INT32_MIN
@@ -53,15 +54,6 @@ typedef struct mq_histories {
  * "fit/feature" strings [F], "fit/report" strings [1] (JSON of the evaluation) match:   "matches/title" int32 [n,K]
  * (-1: none), "matches/score" float32 [n,K] (descending, NaN: none), "matches/reason" uint8 [n,K] (mq_reason),
  * "matches/reason_title" int32 [n,K] (the watched title, or -1) */
-typedef enum mq_reason {
-  MQ_REASON_NONE,
-  MQ_REASON_WATCHED_TOGETHER, /* viewers of reason_title go on to this one */
-  MQ_REASON_SIMILAR,          /* its text is close to reason_title, which this viewer watched */
-  MQ_REASON_TASTE,            /* close to the viewer's taste as a whole */
-  MQ_REASON_POPULAR,          /* much watched lately */
-  MQ_REASON_NEW,              /* new in the catalog and close to the viewer's taste */
-  MQ_REASON_DEFAULT           /* nothing is known of the viewer: the default row */
-} mq_reason;
 
 mq_status mq_titles_read(const mq_artifact *artifact, mq_titles *titles);
 mq_status mq_histories_read(const mq_artifact *artifact, mq_histories *histories);

@@ -105,9 +105,8 @@ static const H5FD_class_t device_class = {
 
 void hdf5_lock(void) {
   pthread_mutex_lock(&lock);
-  if (driver < 0) {
+  if (driver < 0)
     driver = H5FDregister(&device_class);
-  }
   H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
