@@ -28,7 +28,7 @@ typedef struct column {
 
 struct mq_artifact_writer {
   char *path, *temporary;
-  storage storage;
+  mq_hdf5_storage storage;
   hid_t file;
   int n_columns, capacity;
   column *columns;
@@ -63,15 +63,15 @@ mq_status mq_artifact_create(const char *path, mq_artifact_writer **out) {
     status = mq_fail_errno(MQ_CANT_CREATE, "%s", writer->temporary);
     goto done;
   }
-  hdf5_lock();
+  mq_hdf5_lock();
   create = properties(H5P_FILE_CREATE);
-  access = hdf5_access(&writer->storage);
+  access = mq_hdf5_access(&writer->storage);
   writer->file = H5Fcreate(path, H5F_ACC_TRUNC, create, access);
   if (writer->file < 0)
-    status = mq_fail(MQ_INTERNAL, "%s: HDF5 cannot create a file: %s", path, hdf5_error());
+    status = mq_fail(MQ_INTERNAL, "%s: HDF5 cannot create a file: %s", path, mq_hdf5_error());
   H5Pclose(create);
   H5Pclose(access);
-  hdf5_unlock();
+  mq_hdf5_unlock();
 done:
   if (status == MQ_OK)
     *out = writer;
@@ -94,7 +94,7 @@ static mq_status make_groups(mq_artifact_writer *writer, const char *name, bool 
       hid_t create = properties(H5P_GROUP_CREATE);
       hid_t group = H5Gcreate2(writer->file, path, H5P_DEFAULT, create, H5P_DEFAULT);
       if (group < 0)
-        status = mq_fail(MQ_INTERNAL, "%s: cannot make group \"%s\": %s", writer->path, path, hdf5_error());
+        status = mq_fail(MQ_INTERNAL, "%s: cannot make group \"%s\": %s", writer->path, path, mq_hdf5_error());
       H5Gclose(group);
       H5Pclose(create);
     }
@@ -124,15 +124,15 @@ mq_status mq_artifact_begin(mq_artifact_writer *writer, const char *name, mq_dty
     return mq_fail(MQ_INTERNAL, "%s: column \"%s\": impossible dimensions", writer->path, name);
 
   haddr_t offset = 0;
-  hdf5_lock();
+  mq_hdf5_lock();
   MQ_TRY(make_groups(writer, name, false));
-  type = hdf5_type(dtype);
+  type = mq_hdf5_type(dtype);
   space = H5Screate_simple(rank, extent, NULL);
   create = properties(H5P_DATASET_CREATE);
   if (type < 0 || space < 0 || create < 0 || H5Pset_layout(create, H5D_CONTIGUOUS) < 0 ||
       H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY) < 0 || H5Pset_fill_time(create, H5D_FILL_TIME_NEVER) < 0 ||
       (dataset = H5Dcreate2(writer->file, name, type, space, H5P_DEFAULT, create, H5P_DEFAULT)) < 0) {
-    status = mq_fail(MQ_INTERNAL, "%s: cannot make column \"%s\": %s", writer->path, name, hdf5_error());
+    status = mq_fail(MQ_INTERNAL, "%s: cannot make column \"%s\": %s", writer->path, name, mq_hdf5_error());
     goto done;
   }
   if (n_bytes > 0) {
@@ -150,7 +150,7 @@ done:
   H5Pclose(create);
   H5Sclose(space);
   H5Tclose(type);
-  hdf5_unlock();
+  mq_hdf5_unlock();
   return status;
 }
 
@@ -220,8 +220,8 @@ static mq_status write_attribute(mq_artifact_writer *writer, const char *object,
   space = H5Screate(H5S_SCALAR);
   attribute = H5Acreate2(at, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
   if (attribute < 0 || H5Awrite(attribute, type, value) < 0)
-    status =
-        mq_fail(MQ_INTERNAL, "%s: cannot write attribute \"%s\" of \"%s\": %s", writer->path, name, path, hdf5_error());
+    status = mq_fail(MQ_INTERNAL, "%s: cannot write attribute \"%s\" of \"%s\": %s", writer->path, name, path,
+                     mq_hdf5_error());
 done:
   H5Aclose(attribute);
   H5Sclose(space);
@@ -236,27 +236,27 @@ mq_status mq_artifact_attribute_text(mq_artifact_writer *writer, const char *obj
   if (n > MAX_ATTRIBUTE_BYTES)
     return mq_fail(MQ_INTERNAL, "%s: attribute \"%s\" has %zu bytes, over %d: make it a column", writer->path, name, n,
                    MAX_ATTRIBUTE_BYTES);
-  hdf5_lock();
+  mq_hdf5_lock();
   hid_t type = H5Tcopy(H5T_C_S1);
   H5Tset_size(type, n + 1);
   H5Tset_cset(type, H5T_CSET_UTF8);
   H5Tset_strpad(type, H5T_STR_NULLTERM);
   mq_status status = write_attribute(writer, object, name, type, value);
-  hdf5_unlock();
+  mq_hdf5_unlock();
   return status;
 }
 
 mq_status mq_artifact_attribute_i64(mq_artifact_writer *writer, const char *object, const char *name, int64_t value) {
-  hdf5_lock();
+  mq_hdf5_lock();
   mq_status status = write_attribute(writer, object, name, H5Tcopy(H5T_STD_I64LE), &value);
-  hdf5_unlock();
+  mq_hdf5_unlock();
   return status;
 }
 
 mq_status mq_artifact_attribute_f64(mq_artifact_writer *writer, const char *object, const char *name, double value) {
-  hdf5_lock();
+  mq_hdf5_lock();
   mq_status status = write_attribute(writer, object, name, H5Tcopy(H5T_IEEE_F64LE), &value);
-  hdf5_unlock();
+  mq_hdf5_unlock();
   return status;
 }
 
@@ -277,9 +277,9 @@ static void *run_digest(void *argument) {
 /* Frees the writer; its temporary file goes with it unless it was renamed. */
 static void writer_end(mq_artifact_writer *writer, bool is_renamed) {
   if (writer->file >= 0) {
-    hdf5_lock();
+    mq_hdf5_lock();
     H5Fclose(writer->file);
-    hdf5_unlock();
+    mq_hdf5_unlock();
   }
   if (writer->storage.file >= 0) {
     close(writer->storage.file);
@@ -306,12 +306,12 @@ mq_status mq_artifact_commit(mq_artifact_writer *writer, mq_digest *digest, uint
                        (long long)writer->columns[i].n_written, (long long)writer->columns[i].n_rows);
       goto done;
     }
-  hdf5_lock();
+  mq_hdf5_lock();
   herr_t failed = H5Fclose(writer->file);
   writer->file = -1;
   if (failed < 0)
-    status = mq_fail(MQ_INTERNAL, "%s: HDF5 cannot close the file: %s", writer->path, hdf5_error());
-  hdf5_unlock();
+    status = mq_fail(MQ_INTERNAL, "%s: HDF5 cannot close the file: %s", writer->path, mq_hdf5_error());
+  mq_hdf5_unlock();
   if (status != MQ_OK)
     goto done;
   if (writer->storage.error || ftruncate(writer->storage.file, (off_t)writer->storage.eoa)) {
@@ -357,7 +357,7 @@ void mq_artifact_abandon(mq_artifact_writer *writer) {
 
 struct mq_artifact {
   char *path;
-  storage storage;
+  mq_hdf5_storage storage;
   hid_t file;
 };
 
@@ -370,13 +370,13 @@ mq_status mq_artifact_open(const char *path, mq_artifact **out) {
   artifact->storage.file = -1;
   MQ_TRY(mq_map_open(path, &artifact->storage.map));
   artifact->storage.eof = artifact->storage.map.n;
-  hdf5_lock();
-  hid_t access = hdf5_access(&artifact->storage);
+  mq_hdf5_lock();
+  hid_t access = mq_hdf5_access(&artifact->storage);
   artifact->file = H5Fopen(path, H5F_ACC_RDONLY, access);
   if (artifact->file < 0)
-    status = mq_fail(MQ_DATA, "%s: damaged, truncated or no HDF5 file: %s", path, hdf5_error());
+    status = mq_fail(MQ_DATA, "%s: damaged, truncated or no HDF5 file: %s", path, mq_hdf5_error());
   H5Pclose(access);
-  hdf5_unlock();
+  mq_hdf5_unlock();
 done:
   if (status == MQ_OK)
     *out = artifact;
@@ -389,9 +389,9 @@ void mq_artifact_close(mq_artifact *artifact) {
   if (!artifact)
     return;
   if (artifact->file >= 0) {
-    hdf5_lock();
+    mq_hdf5_lock();
     H5Fclose(artifact->file);
-    hdf5_unlock();
+    mq_hdf5_unlock();
   }
   mq_map_close(&artifact->storage.map);
   free(artifact->path);
@@ -423,9 +423,9 @@ static bool has_object(const mq_artifact *artifact, const char *name) {
 }
 
 bool mq_artifact_has(const mq_artifact *artifact, const char *name) {
-  hdf5_lock();
+  mq_hdf5_lock();
   bool is_there = has_object(artifact, name);
-  hdf5_unlock();
+  mq_hdf5_unlock();
   return is_there;
 }
 
@@ -439,7 +439,7 @@ static mq_status column_find(const mq_artifact *artifact, const char *name, mq_d
     goto done;
   }
   type = H5Dget_type(dataset);
-  wanted = hdf5_type(dtype);
+  wanted = mq_hdf5_type(dtype);
   space = H5Dget_space(dataset);
   create = H5Dget_create_plist(dataset);
   if (type < 0 || wanted < 0 || H5Tequal(type, wanted) <= 0) {
@@ -472,9 +472,9 @@ mq_status mq_artifact_column(const mq_artifact *artifact, const char *name, mq_d
   uint64_t n_bytes = mq_dtype_size(dtype);
   if (rank < 1 || rank > MQ_MAX_RANK)
     return mq_fail(MQ_INTERNAL, "%s: column \"%s\": rank %d is not 1..%d", artifact->path, name, rank, MQ_MAX_RANK);
-  hdf5_lock();
+  mq_hdf5_lock();
   mq_status status = column_find(artifact, name, dtype, rank, extent, &offset);
-  hdf5_unlock();
+  mq_hdf5_unlock();
   if (status != MQ_OK)
     return status;
   for (int i = 0; i < rank; i++) {
@@ -548,7 +548,7 @@ static mq_status attribute_read(const mq_artifact *artifact, const char *name, h
                                 void *value) {
   mq_status status = MQ_OK;
   if (H5Aread(attribute, type, value) < 0)
-    status = mq_fail(MQ_DATA, "%s: attribute \"%s\": %s", artifact->path, name, hdf5_error());
+    status = mq_fail(MQ_DATA, "%s: attribute \"%s\": %s", artifact->path, name, mq_hdf5_error());
   H5Aclose(attribute);
   return status;
 }
@@ -557,14 +557,14 @@ mq_status mq_artifact_get_text(const mq_artifact *artifact, const char *object, 
   mq_status status = MQ_DATA;
   hid_t type;
   *value = NULL;
-  hdf5_lock();
+  mq_hdf5_lock();
   hid_t attribute = attribute_open(artifact, object, name, H5T_STRING, 0, &type);
   if (attribute >= 0) {
     *value = mq_alloc(H5Tget_size(type) + 1, 1);
     status = attribute_read(artifact, name, attribute, type, *value);
     H5Tclose(type);
   }
-  hdf5_unlock();
+  mq_hdf5_unlock();
   if (status != MQ_OK) {
     free(*value);
     *value = NULL;
@@ -585,15 +585,15 @@ static mq_status get_number(const mq_artifact *artifact, const char *object, con
 }
 
 mq_status mq_artifact_get_i64(const mq_artifact *artifact, const char *object, const char *name, int64_t *value) {
-  hdf5_lock();
+  mq_hdf5_lock();
   mq_status status = get_number(artifact, object, name, H5T_INTEGER, H5T_NATIVE_INT64, value);
-  hdf5_unlock();
+  mq_hdf5_unlock();
   return status;
 }
 
 mq_status mq_artifact_get_f64(const mq_artifact *artifact, const char *object, const char *name, double *value) {
-  hdf5_lock();
+  mq_hdf5_lock();
   mq_status status = get_number(artifact, object, name, H5T_FLOAT, H5T_NATIVE_DOUBLE, value);
-  hdf5_unlock();
+  mq_hdf5_unlock();
   return status;
 }

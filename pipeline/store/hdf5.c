@@ -13,12 +13,12 @@ static char last_error[256];
 
 typedef struct device {
   H5FD_t base; /* the library's part, first */
-  storage *storage;
+  mq_hdf5_storage *storage;
 } device;
 
 static H5FD_t *device_open(const char *name, unsigned flags, hid_t access, haddr_t max_address) {
   (void)name, (void)flags, (void)max_address;
-  storage *const *target = H5Pget_driver_info(access);
+  mq_hdf5_storage *const *target = H5Pget_driver_info(access);
   if (!target)
     return NULL;
   device *self = mq_alloc(1, sizeof *self);
@@ -55,7 +55,7 @@ static haddr_t device_get_eof(const H5FD_t *file, H5FD_mem_t type) {
 
 static herr_t device_read(H5FD_t *file, H5FD_mem_t type, hid_t transfer, haddr_t address, size_t n_bytes, void *data) {
   (void)type, (void)transfer;
-  const storage *from = ((device *)file)->storage;
+  const mq_hdf5_storage *from = ((device *)file)->storage;
   memset(data, 0, n_bytes); /* what lies behind the end reads as zeros, as the library expects */
   if (from->file >= 0) {
     for (size_t i = 0; i < n_bytes;) {
@@ -76,7 +76,7 @@ static herr_t device_read(H5FD_t *file, H5FD_mem_t type, hid_t transfer, haddr_t
 static herr_t device_write(H5FD_t *file, H5FD_mem_t type, hid_t transfer, haddr_t address, size_t n_bytes,
                            const void *data) {
   (void)type, (void)transfer;
-  storage *to = ((device *)file)->storage;
+  mq_hdf5_storage *to = ((device *)file)->storage;
   for (size_t i = 0; i < n_bytes && !to->error;) {
     ssize_t n = pwrite(to->file, (const char *)data + i, n_bytes - i, (off_t)(address + i));
     if (n < 0 && errno != EINTR)
@@ -91,7 +91,7 @@ static const H5FD_class_t device_class = {
     .name = "marquee",
     .maxaddr = INT64_MAX,
     .fc_degree = H5F_CLOSE_STRONG,
-    .fapl_size = sizeof(storage *),
+    .fapl_size = sizeof(mq_hdf5_storage *),
     .open = device_open,
     .close = device_close,
     .query = device_query,
@@ -103,18 +103,18 @@ static const H5FD_class_t device_class = {
     .fl_map = H5FD_FLMAP_DICHOTOMY,
 };
 
-void hdf5_lock(void) {
+void mq_hdf5_lock(void) {
   pthread_mutex_lock(&lock);
   if (driver < 0)
     driver = H5FDregister(&device_class);
   H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
-void hdf5_unlock(void) {
+void mq_hdf5_unlock(void) {
   pthread_mutex_unlock(&lock);
 }
 
-hid_t hdf5_access(storage *target) {
+hid_t mq_hdf5_access(mq_hdf5_storage *target) {
   hid_t access = H5Pcreate(H5P_FILE_ACCESS);
   /* Bounds fixed: the library's version does not change the bytes. The 1.8 format has checksums on its metadata. */
   if (access < 0 || H5Pset_driver(access, driver, &target) < 0 ||
@@ -132,13 +132,13 @@ static herr_t keep_first(unsigned n, const H5E_error2_t *error, void *client) {
   return 0;
 }
 
-const char *hdf5_error(void) {
+const char *mq_hdf5_error(void) {
   last_error[0] = 0;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, NULL);
   return last_error[0] ? last_error : "unknown HDF5 error";
 }
 
-hid_t hdf5_type(mq_dtype dtype) {
+hid_t mq_hdf5_type(mq_dtype dtype) {
   hid_t type;
   switch (dtype) {
   case MQ_F32:

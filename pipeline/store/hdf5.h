@@ -11,24 +11,24 @@
 
 #include <hdf5.h>
 
-typedef struct storage {
+typedef struct mq_hdf5_storage {
   int file;   /* written when >= 0 */
   mq_map map; /* read otherwise */
   haddr_t eoa, eof;
   int error; /* errno of the first failed write */
-} storage;
+} mq_hdf5_storage;
 
 /* The library is one big critical section: take this around every H5 call. Silences its error printing. */
-void hdf5_lock(void);
-void hdf5_unlock(void);
+void mq_hdf5_lock(void);
+void mq_hdf5_unlock(void);
 
 /* An access property list that opens `target`; -1 on failure. The caller closes it. Call with the lock held. */
-hid_t hdf5_access(storage *target);
+hid_t mq_hdf5_access(mq_hdf5_storage *target);
 
 /* The innermost message of the library's error stack, for our own; valid until the next H5 call. Lock held. */
-const char *hdf5_error(void);
+const char *mq_hdf5_error(void);
 
 /* The little-endian file type of a dtype (new; H5Tclose), -1 for bfloat16. Lock held. */
-hid_t hdf5_type(mq_dtype dtype);
+hid_t mq_hdf5_type(mq_dtype dtype);
 
 #endif
