@@ -327,8 +327,8 @@ static const mq_node *find_node(const mq_node *from, const char *path, const mq_
 }
 
 /* Where to look for what is missing: its empty node, else the section of the file that lacks it, else the file. */
-static const mq_node *place_of(const mq_node *node, const mq_node *deepest) {
-  return node ? node : deepest->key && deepest->line ? deepest : NULL;
+static const mq_node *place_of(const reading *r, const mq_node *node, const mq_node *deepest) {
+  return node ? node : deepest != r->root && deepest->line ? deepest : NULL;
 }
 
 static void take_key(reading *r, const mq_job_key *key, const mq_node *from, const char *path_in_from, const char *path,
@@ -340,7 +340,7 @@ static void take_key(reading *r, const mq_job_key *key, const mq_node *from, con
   if (!mq_node_is_null(node)) {
     json = assign(r, key, node, path, base);
   } else if (key->flags & MQ_JOB_REQUIRED) {
-    complain(r, place_of(node, deepest), path, "is required but missing (%s)", key->help);
+    complain(r, place_of(r, node, deepest), path, "is required but missing (%s)", key->help);
     json = NULL;
   } else {
     node = NULL;
@@ -365,11 +365,7 @@ static void take_list(reading *r, const mq_job_list *list) {
     for (const mq_node *item = node->first; item; item = item->next)
       n++;
   if (n == 0 && list->is_required && (!node || node->kind == MQ_NODE_LIST || mq_node_is_null(node)))
-    complain(r,
-             node                 ? node
-             : deepest == r->root ? NULL
-                                  : deepest,
-             section, "is missing: at least one \"- path: FILE\"");
+    complain(r, place_of(r, node, deepest), section, "is required but missing: at least one \"- path: FILE\"");
   char *elements = mq_arena_alloc(r->arena, (size_t)n, list->element_bytes);
   *(int *)(job + list->n_offset) = n;
   *(void **)(job + list->array_offset) = elements;
