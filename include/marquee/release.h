@@ -77,10 +77,10 @@ int mq_release_k(const mq_release *release);     /* most matches of a viewer */
 /* False when there is no such viewer. About ten cache misses at a million viewers. */
 bool mq_release_find_viewer(const mq_release *release, const uint8_t key[MQ_VIEWER_KEY_BYTES],
                             mq_release_viewer *viewer);
-/* Viewer i of mq_release_n_viewers in order of key; i is the caller's to keep in range. */
-void mq_release_viewer_at(const mq_release *release, int64_t i, mq_release_viewer *viewer);
-/* Title i of mq_release_n_titles, as matches name them; i is the caller's to keep in range. */
-void mq_release_title_at(const mq_release *release, int64_t i, mq_release_title *title);
+/* Viewer i of mq_release_n_viewers, in order of key; false when there is no such. */
+bool mq_release_viewer_at(const mq_release *release, int64_t i, mq_release_viewer *viewer);
+/* Title i of mq_release_n_titles, as matches name them; false when there is no such. */
+bool mq_release_title_at(const mq_release *release, int64_t i, mq_release_title *title);
 /* The index of the title with this id, -1 when there is none. */
 int64_t mq_release_find_title(const mq_release *release, const char *id, size_t n_bytes);
 mq_text mq_release_genre(const mq_release *release, uint16_t genre);

@@ -512,7 +512,7 @@ mq_status mq_release_list(const char *output, mq_release_version **list, int *n_
   int current = current_version(output);
   *list = mq_alloc((size_t)*n_versions, sizeof **list);
   for (int i = 0; i < *n_versions; i++) {
-    snprintf((*list)[i].name, sizeof(*list)[i].name, "v%06d", versions[i] % (LAST_VERSION + 1));
+    snprintf((*list)[i].name, sizeof(*list)[i].name, "v%06d", versions[i]);
     (*list)[i].is_current = versions[i] == current;
   }
 done:

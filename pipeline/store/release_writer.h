@@ -26,8 +26,9 @@ typedef struct mq_release_facts {
  * *is_new is false and version names that one. MQ_IO on a full disk: the old release stays current. */
 mq_status mq_release_publish(const char *output, int n_parts, const mq_release_part *parts,
                              const mq_release_facts *facts, char **version, bool *is_new);
-/* Every file's size and digest, no extra files, row counts and keys in order: MQ_DATA names what is wrong. */
-mq_status mq_release_verify(const char *release_folder);
+/* `path`: a release or an output folder. Every file's size and digest, no extra files, row counts and keys in order:
+ * MQ_DATA names what is wrong. */
+mq_status mq_release_verify(const char *path);
 /* version NULL: the one before current. `now` gets the version that is current then (malloc'ed). */
 mq_status mq_release_rollback(const char *output, const char *version, char **now);
 /* Removes all versions but the newest `keep` and the current one, and what killed processes left. `removed` gets the
@@ -36,7 +37,7 @@ mq_status mq_release_gc(const char *output, int keep, bool is_dry_run, mq_string
 
 /* What `marquee releases` shows: versions ascending; free(). */
 typedef struct mq_release_version {
-  char name[8]; /* v000017 */
+  char name[16]; /* v000017 */
   bool is_current;
 } mq_release_version;
 mq_status mq_release_list(const char *output, mq_release_version **versions, int *n_versions);
