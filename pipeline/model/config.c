@@ -27,7 +27,7 @@ static void document_close(document *d) {
   *d = (document){0};
 }
 
-static mq_status document_open(const char *folder, const char *name, bool is_required, document *d) {
+static mq_status document_open(const char *folder, const char *name, bool is_required, size_t json_flags, document *d) {
   mq_status status = MQ_OK;
   mq_buffer text = {0};
   json_error_t error;
@@ -35,7 +35,7 @@ static mq_status document_open(const char *folder, const char *name, bool is_req
   if (!is_required && !mq_exists(d->path))
     return MQ_OK;
   MQ_TRY(mq_read_file(d->path, MAX_CONFIG_BYTES, &text));
-  d->root = json_loadb(text.at ? text.at : "", text.n, JSON_REJECT_DUPLICATES, &error);
+  d->root = json_loadb(text.at ? text.at : "", text.n, JSON_REJECT_DUPLICATES | json_flags, &error);
   if (!d->root)
     status = mq_fail(MQ_DATA, "%s:%d: %s", d->path, error.line, error.text);
 done:
@@ -90,7 +90,7 @@ static mq_status read_transformer(mq_model_config *config) {
   document d = {0};
   const char *type, *positions, *activation;
   bool is_decoder;
-  MQ_TRY(document_open(config->folder, "config.json", true, &d));
+  MQ_TRY(document_open(config->folder, "config.json", true, 0, &d));
   if (!json_is_object(d.root)) {
     status = mq_fail(MQ_DATA, "%s: %s: expected an object", d.path, type_name(d.root));
     goto done;
@@ -169,7 +169,7 @@ static mq_status read_pooling(const char *folder, mq_model_config *config) {
   document d = {0};
   const char *chosen = NULL;
   int n_chosen = 0, width;
-  MQ_TRY(document_open(folder, "config.json", true, &d));
+  MQ_TRY(document_open(folder, "config.json", true, 0, &d));
   const json_t *mode = json_object_get(d.root, "pooling_mode");
   if (json_is_string(mode)) {
     chosen = json_string_value(mode);
@@ -237,7 +237,7 @@ static mq_status read_modules(const char *model_dir, mq_model_config *config, ch
   document d = {0};
   *pooling_dir = NULL;
   config->folder = mq_strdup(model_dir);
-  MQ_TRY(document_open(model_dir, "modules.json", false, &d));
+  MQ_TRY(document_open(model_dir, "modules.json", false, 0, &d));
   if (!d.root) {
     config->is_plain = config->normalize = true;
     goto done;
@@ -284,7 +284,7 @@ static mq_status read_window(mq_model_config *config) {
   mq_status status = MQ_OK;
   document d = {0}, t = {0};
   bool lowers;
-  MQ_TRY(document_open(config->folder, "sentence_bert_config.json", false, &d));
+  MQ_TRY(document_open(config->folder, "sentence_bert_config.json", false, 0, &d));
   MQ_TRY(get_bool(&d, "do_lower_case", false, &lowers));
   if (lowers)
     mq_log(MQ_LOG_WARN, "config", "file=\"%s\" key=do_lower_case note=\"not obeyed: the tokenizer's own rule holds\"",
@@ -294,11 +294,11 @@ static mq_status read_window(mq_model_config *config) {
   if (length && !json_is_null(length)) {
     MQ_TRY(get_int(&d, "max_seq_length", config->window, 1, INT32_MAX, &config->window));
   } else {
-    MQ_TRY(document_open(config->folder, "tokenizer_config.json", false, &t));
-    /* "None" is written as 1e30 there, which is no integer: then the positions count. */
-    length = json_object_get(t.root, "model_max_length");
-    if (json_is_integer(length) && json_integer_value(length) > 0 && json_integer_value(length) < config->window)
-      config->window = (int)json_integer_value(length);
+    /* "None" is written as int(1e30) there, which is more than 64 bits: numbers are read as floating point. */
+    MQ_TRY(document_open(config->folder, "tokenizer_config.json", false, JSON_DECODE_INT_AS_REAL, &t));
+    double most = json_number_value(json_object_get(t.root, "model_max_length"));
+    if (most >= 1 && most < config->window)
+      config->window = (int)most;
   }
   config->window = MQ_MIN(config->window, config->n_positions);
 done:
@@ -311,7 +311,7 @@ static mq_status read_prompts(const char *model_dir, mq_model_config *config) {
   mq_status status = MQ_OK;
   document d = {0};
   const char *default_name;
-  MQ_TRY(document_open(model_dir, "config_sentence_transformers.json", false, &d));
+  MQ_TRY(document_open(model_dir, "config_sentence_transformers.json", false, 0, &d));
   json_t *prompts = json_object_get(d.root, "prompts");
   MQ_TRY(get_text(&d, "default_prompt_name", NULL, &default_name));
   config->prompts = mq_alloc(json_object_size(prompts) + 1, sizeof *config->prompts);

@@ -361,7 +361,7 @@ mq_status mq_weights_read(const mq_weights *weights, const char *name, int rank,
   if (!tensor)
     return mq_fail(MQ_DATA, "%s: no tensor \"%s\" (expected %s, by config.json)", weights->path, name, wanted);
   shape_text(tensor->rank, tensor->shape, found, sizeof found);
-  if (tensor->rank != rank || memcmp(tensor->shape, shape, (size_t)rank * sizeof *shape) != 0)
+  if (tensor->rank != rank || (rank > 0 && memcmp(tensor->shape, shape, (size_t)rank * sizeof *shape) != 0))
     return mq_fail(MQ_DATA, "%s: tensor \"%s\" is %s, but config.json asks for %s: the files do not belong together",
                    tensor->path, name, found, wanted);
   const char *data = tensor->data;
