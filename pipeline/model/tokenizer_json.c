@@ -334,8 +334,10 @@ static mq_status read_post_processor(reader *r, const json_t *part) {
     return MQ_OK;
   if (is_type(part, "TemplateProcessing"))
     return read_template(r, part);
-  if (!is_type(part, "BertProcessing"))
-    return unsupported(r, "post_processor.type", part, "\"TemplateProcessing\" and \"BertProcessing\"");
+  /* RoBERTa's differs in offsets and in pairs of texts, not in the ids of one text (MPNet has it behind WordPiece). */
+  if (!is_type(part, "BertProcessing") && !is_type(part, "RobertaProcessing"))
+    return unsupported(r, "post_processor.type", part,
+                       "\"TemplateProcessing\", \"BertProcessing\" and \"RobertaProcessing\"");
   static const char *const names[] = {"cls", "sep"};
   for (int i = 0; i < 2; i++) {
     const json_t *pair = json_object_get(part, names[i]);

@@ -86,7 +86,7 @@ NORMALIZED = [added("My_Tok", n, normalized=True, single_word=True), added("Foo 
 CASES = [(bert(), specials(), TEMPLATE, 100), (bert(lowercase=False), specials(), BERT, 100),
          (bert(strip_accents=False), specials(), None, 100), (bert(lowercase=False, strip_accents=True), specials(), BERT, 7),
          (bert(clean_text=False), specials(), BERT, 100), (bert(handle_chinese_chars=False), specials(), BERT, 101),
-         (None, [], None, 0), (bert(), specials() + STRIPPED, TEMPLATE, 100), (bert(), specials() + NORMALIZED, TEMPLATE, 100),
+         (None, [], dict(BERT, type="RobertaProcessing", trim_offsets=True, add_prefix_space=True), 0), (bert(), specials() + STRIPPED, TEMPLATE, 100), (bert(), specials() + NORMALIZED, TEMPLATE, 100),
          (bert(lowercase=False), specials() + NORMALIZED + [added("<mask>", n + 5, lstrip=True)], BERT, 100)]
 
 for options, tokens, processor, max_chars in CASES:
