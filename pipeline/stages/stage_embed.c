@@ -1,0 +1,163 @@
+/* embed: one vector per title from the encoder. Cut over titles, since each title's vector depends on its own text only
+ * (ops.h: a row's bits do not depend on its batch); a shard's cost is the bytes of its texts, as tokens follow them.
+ *
+ * The encoder stays open between the shards of one process: opening costs more than a small shard. It is keyed by all
+ * that it was opened with; mq_embed_close ends it. */
+#include "marquee/encoder.h"
+#include "pipeline/base/half.h"
+#include "pipeline/stages/embed.h"
+#include "pipeline/stages/stage.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK_TITLES = 128 }; /* embedded in one call: how often progress and signals are looked at */
+
+static struct {
+  char *key;
+  mq_encoder *encoder;
+} kept;
+
+void mq_embed_close(void) {
+  mq_encoder_close(kept.encoder);
+  free(kept.key);
+  kept.encoder = NULL;
+  kept.key = NULL;
+}
+
+static mq_status open_encoder(const mq_context *context, mq_encoder **encoder) {
+  mq_status status = MQ_OK;
+  const mq_job *job = context->job;
+  char *key = mq_format("%p %s %d %d %s", (void *)context->backend, job->encoder.dtype ? job->encoder.dtype : "auto",
+                        job->encoder.max_model_len, job->embed.batch_tokens, job->encoder.path);
+  if (!kept.encoder || strcmp(kept.key, key) != 0) {
+    mq_embed_close();
+    MQ_TRY(mq_encoder_open(job->encoder.path,
+                           &(mq_encoder_options){.ops = context->ops,
+                                                 .backend = context->backend,
+                                                 .dtype = job->encoder.dtype,
+                                                 .max_model_len = job->encoder.max_model_len,
+                                                 .batch_tokens = job->embed.batch_tokens},
+                           &kept.encoder));
+    kept.key = key;
+    key = NULL;
+  }
+  *encoder = kept.encoder;
+done:
+  free(key);
+  return status;
+}
+
+mq_status mq_embed_plan(const mq_context *context, mq_shard_plan *plan) {
+  mq_status status = MQ_OK;
+  mq_artifact *artifact = NULL;
+  mq_titles titles;
+  mq_buffer text = {0};
+  MQ_TRY(mq_embed_template_check(context->job->embed.text));
+  MQ_TRY(mq_shard_open(context, "join", 0, &artifact));
+  MQ_TRY(mq_titles_read(artifact, &titles));
+  mq_shard_plan_rows(titles.n, context->job->embed.shard_titles, plan);
+  for (int s = 0; s < plan->n; s++) {
+    mq_shard *shard = &plan->shards[s];
+    shard->cost = 0;
+    for (int64_t i = shard->first; i < shard->last; i++) {
+      mq_buffer_clear(&text);
+      mq_embed_template_fill(context->job->embed.text, &titles, i, &text);
+      shard->cost += (double)text.n;
+    }
+  }
+done:
+  mq_buffer_free(&text);
+  mq_artifact_close(artifact);
+  return status;
+}
+
+/* A title whose text cannot be embedded has a zero vector: it is like nothing, and nothing is like it. */
+static void report_errors(const mq_titles *titles, int64_t first, int64_t n, char **errors) {
+  for (int64_t i = 0; i < n; i++) {
+    if (!errors[i])
+      continue;
+    mq_str id = mq_strings_at(&titles->id, first + i);
+    mq_log(MQ_LOG_WARN, "embed_failed", "title=\"%.*s\" error=\"%s\"", (int)MQ_MIN(id.n, 200), id.at, errors[i]);
+    free(errors[i]);
+  }
+}
+
+/* Titles [first, first + n) into halves[n, C] and n_tokens[n]. */
+static mq_status embed_block(const mq_context *context, mq_encoder *encoder, const mq_titles *titles, int64_t first,
+                             int64_t n, uint16_t *halves, int32_t *n_tokens, mq_embed_stats *stats) {
+  mq_status status = MQ_OK;
+  const mq_job *job = context->job;
+  const int width = mq_encoder_width(encoder);
+  const char *texts[BLOCK_TITLES];
+  size_t starts[BLOCK_TITLES + 1], n_bytes[BLOCK_TITLES];
+  char *errors[BLOCK_TITLES];
+  mq_buffer text = {0};
+  float *vectors = mq_alloc((size_t)n * (size_t)width, sizeof *vectors);
+  const mq_embed_options options = {.prompt = job->encoder.document_prompt ? job->encoder.document_prompt : "",
+                                    .max_passages = job->embed.passages ? job->embed.max_passages : 1};
+  for (int64_t i = 0; i < n; i++) {
+    starts[i] = text.n;
+    mq_embed_template_fill(job->embed.text, titles, first + i, &text);
+    n_bytes[i] = text.n - starts[i];
+  }
+  for (int64_t i = 0; i < n; i++)
+    texts[i] = text.at ? text.at + starts[i] : "";
+  stats->text_tokens = n_tokens;
+  MQ_TRY(mq_encoder_embed(encoder, n, texts, n_bytes, &options, vectors, errors, stats));
+  report_errors(titles, first, n, errors);
+  for (int64_t i = 0; i < n * width; i++)
+    halves[i] = mq_half_of_float(vectors[i]);
+done:
+  free(vectors);
+  mq_buffer_free(&text);
+  return status;
+}
+
+mq_status mq_embed_run(const mq_context *context, int i_shard, const mq_shard *shard, const char *path,
+                       mq_progress *progress, mq_shard_figures *figures) {
+  mq_status status = MQ_OK;
+  const mq_job *job = context->job;
+  mq_artifact *artifact = NULL;
+  mq_artifact_writer *writer = NULL;
+  mq_encoder *encoder;
+  mq_titles titles;
+  uint16_t *halves = NULL;
+  int32_t *n_tokens = NULL;
+  mq_embed_stats stats = {0};
+  const int64_t n = shard->last - shard->first;
+  MQ_TRY(mq_embed_template_check(job->embed.text));
+  MQ_TRY(mq_shard_open(context, "join", 0, &artifact));
+  MQ_TRY(mq_titles_read(artifact, &titles));
+  if (shard->first < 0 || n < 0 || shard->last > titles.n) {
+    status = mq_fail(MQ_INTERNAL, "embed: shard %d is titles [%lld, %lld) of %lld", i_shard, (long long)shard->first,
+                     (long long)shard->last, (long long)titles.n);
+    goto done;
+  }
+  MQ_TRY(open_encoder(context, &encoder));
+  const int width = mq_encoder_width(encoder);
+  halves = mq_alloc((size_t)n + 1, (size_t)width * sizeof *halves);
+  n_tokens = mq_alloc((size_t)n + 1, sizeof *n_tokens);
+  for (int64_t first = 0; first < n; first += BLOCK_TITLES) {
+    const int64_t n_block = MQ_MIN(n - first, BLOCK_TITLES), n_tokens_before = stats.n_tokens;
+    MQ_TRY(embed_block(context, encoder, &titles, shard->first + first, n_block, halves + first * width,
+                       n_tokens + first, &stats));
+    mq_progress_add(progress, n_block, stats.n_tokens - n_tokens_before);
+  }
+  MQ_TRY(mq_artifact_create(path, &writer));
+  const char *model = strrchr(job->encoder.path, '/');
+  MQ_TRY(mq_artifact_attribute_text(writer, "", "model", model && model[1] ? model + 1 : job->encoder.path));
+  MQ_TRY(mq_artifact_attribute_text(writer, "", "model_digest", mq_encoder_digest(encoder)));
+  MQ_TRY(mq_artifact_attribute_text(writer, "", "dtype", mq_encoder_dtype(encoder)));
+  MQ_TRY(mq_artifact_write(writer, "embed/vector", MQ_F16, 2, (int64_t[]){n, width}, halves));
+  MQ_TRY(mq_artifact_write(writer, "embed/n_tokens", MQ_I32, 1, &n, n_tokens));
+  status = mq_artifact_commit(writer, NULL, NULL);
+  writer = NULL;
+  *figures = (mq_shard_figures){.n_rows = n, .n_tokens = stats.n_tokens, .n_rejected = stats.n_failed};
+done:
+  mq_artifact_abandon(writer);
+  mq_artifact_close(artifact);
+  free(halves);
+  free(n_tokens);
+  return status;
+}
