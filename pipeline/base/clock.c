@@ -35,10 +35,13 @@ static void civil_from_days(int32_t day, int *year, int *month, int *day_of_mont
 
 bool mq_parse_date(mq_str text, int32_t *day) {
   int64_t year, month, day_of_month;
+  for (size_t i = 0; i < text.n; i++) /* no signs */
+    if (i != 4 && i != 7 && (text.at[i] < '0' || text.at[i] > '9'))
+      return false;
   if (text.n != 10 || text.at[4] != '-' || text.at[7] != '-' || !mq_parse_i64((mq_str){text.at, 4}, &year) ||
       !mq_parse_i64((mq_str){text.at + 5, 2}, &month) || !mq_parse_i64((mq_str){text.at + 8, 2}, &day_of_month))
     return false;
-  if (year < 0 || month < 1 || month > 12 || day_of_month < 1 || day_of_month > 31)
+  if (month < 1 || month > 12 || day_of_month < 1 || day_of_month > 31)
     return false;
   *day = days_from_civil((int)year, (int)month, (int)day_of_month);
   int y, m, d; /* 31 April comes back as 1 May */
