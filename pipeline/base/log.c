@@ -17,7 +17,9 @@ void mq_log_setup(mq_log_format format, mq_log_level level) {
   log_level = level;
 }
 
-bool mq_log_is_text(void) { return log_format == MQ_LOG_TEXT && log_level <= MQ_LOG_INFO; }
+bool mq_log_is_text(void) {
+  return log_format == MQ_LOG_TEXT && log_level <= MQ_LOG_INFO;
+}
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
