@@ -42,6 +42,7 @@ typedef struct mq_input {
   const char *default_kind;   /* where a title has none; default "movie" */
   int has_header;             /* 1; 0: columns are "1", "2", ... */
   double max_rejected;        /* share of rows over which the run stops with 65; default 0.01 */
+  double max_unknown;         /* histories: the same for events of titles that are not in the catalog; default 0.05 */
   mq_title_columns title;
   mq_history_columns history;
   mq_viewer_columns viewer;

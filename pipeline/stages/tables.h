@@ -35,6 +35,7 @@ typedef struct mq_titles {
  * input). */
 typedef struct mq_histories {
   int64_t n_viewers, n_events;
+  int64_t n_titles; /* of the titles that `title` counts in: every index is below it */
   const uint8_t (
       *key)[MQ_KEY_BYTES]; /* keyed hash of the viewer id: first 16 bytes of BLAKE2b keyed with privacy.viewer_key */
   const uint16_t *region;  /* index into titles.region_names, MQ_NO_REGION */
