@@ -88,8 +88,8 @@ static const struct {
 static mq_status read_transformer(mq_model_config *config) {
   mq_status status = MQ_OK;
   document d = {0};
-  const char *type, *positions, *activation;
-  bool is_decoder;
+  const char *type = NULL, *positions = NULL, *activation = NULL;
+  bool is_decoder = false;
   MQ_TRY(document_open(config->folder, "config.json", true, 0, &d));
   if (!json_is_object(d.root)) {
     status = mq_fail(MQ_DATA, "%s: %s: expected an object", d.path, type_name(d.root));
@@ -179,7 +179,7 @@ static mq_status read_pooling(const char *folder, mq_model_config *config) {
     n_chosen = (int)json_array_size(mode);
   } else {
     for (size_t i = 0; i < MQ_COUNT(modes); i++) {
-      bool is_on;
+      bool is_on = false;
       MQ_TRY(get_bool(&d, modes[i].key, false, &is_on));
       if (is_on) {
         n_chosen++;
@@ -283,7 +283,7 @@ done:
 static mq_status read_window(mq_model_config *config) {
   mq_status status = MQ_OK;
   document d = {0}, t = {0};
-  bool lowers;
+  bool lowers = false;
   MQ_TRY(document_open(config->folder, "sentence_bert_config.json", false, 0, &d));
   MQ_TRY(get_bool(&d, "do_lower_case", false, &lowers));
   if (lowers)
@@ -310,7 +310,7 @@ done:
 static mq_status read_prompts(const char *model_dir, mq_model_config *config) {
   mq_status status = MQ_OK;
   document d = {0};
-  const char *default_name;
+  const char *default_name = NULL;
   MQ_TRY(document_open(model_dir, "config_sentence_transformers.json", false, 0, &d));
   json_t *prompts = json_object_get(d.root, "prompts");
   MQ_TRY(get_text(&d, "default_prompt_name", NULL, &default_name));

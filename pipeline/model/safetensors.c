@@ -73,7 +73,7 @@ static mq_status parse_tensor(const json_t *value, const char *buffer, uint64_t 
   mq_status status = MQ_OK;
   const json_t *offsets = json_object_get(value, "data_offsets");
   const char *dtype = json_string_value(json_object_get(value, "dtype"));
-  uint64_t first, last;
+  uint64_t first = 0, last = 0;
   int64_t n_bits;
   char shape[SHAPE_TEXT];
   if (!dtype)
