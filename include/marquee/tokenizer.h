@@ -48,7 +48,8 @@ typedef struct mq_tokens {
   bool is_truncated;
 } mq_tokens;
 
-/* Replaces tokens->ids[0..n) by the ids of `text` (any bytes; invalid UTF-8 is MQ_DATA with the byte offset). */
+/* Replaces tokens->ids[0..n) by the ids of `text` (any bytes; invalid UTF-8 is MQ_DATA with the byte offset,
+ * MQ_USAGE when max_tokens has no room but for special tokens). */
 mq_status mq_tokenizer_encode(const mq_tokenizer *tokenizer, const char *text, size_t n_bytes,
                               const mq_encode_options *options, mq_tokens *tokens);
 void mq_tokens_free(mq_tokens *tokens);

@@ -9,7 +9,8 @@
  * canonical order. Each character keeps where it came from, which gives n_bytes_read.
  *
  * A tokenizer with added tokens that match normalized text takes a third way: the text between two raw added tokens
- * is normalized whole, then searched, then split. It is slower and rare (BERT's own tokens are not of that kind). */
+ * is normalized whole, then searched, then split. It is slower, reads such a stretch to its end for every passage, and
+ * is rare (BERT's own tokens are not of that kind). */
 #include "pipeline/model/tokenizer_parts.h"
 
 #include <stdlib.h>

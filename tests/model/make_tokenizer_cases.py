@@ -29,8 +29,8 @@ def digest_of_normalizer(options):
     normalizer = normalizers.BertNormalizer(**options)
     digest = hashlib.blake2b(digest_size=32)
     for c in code_points:
-        # Marks on both sides show the combining class, as the canonical order of the three.
-        digest.update(normalizer.normalize_str("a\u0345" + chr(c) + "\u0334b").encode())
+        # Marks on both sides (classes 226 and 9, and kept) show the combining class, as the canonical order of the three.
+        digest.update(normalizer.normalize_str("a\U0001D16D" + chr(c) + "\uA953b").encode())
     return digest.hexdigest()
 
 
@@ -79,15 +79,16 @@ TEMPLATE = {"type": "TemplateProcessing",
                        {"SpecialToken": {"id": "[SEP]", "type_id": 0}}],
             "pair": [], "special_tokens": {t: {"id": t, "ids": [VOCABULARY[t]], "tokens": [t]} for t in ("[CLS]", "[SEP]")}}
 BERT = {"type": "BertProcessing", "sep": ["[SEP]", VOCABULARY["[SEP]"]], "cls": ["[CLS]", VOCABULARY["[CLS]"]]}
-STRIPPED = [added("<mask>", n, special=True, lstrip=True, rstrip=True), added(" ", n + 1, single_word=True, rstrip=True),
+STRIPPED = [added("<mask>", n, special=True, lstrip=True, rstrip=True), added(" ", n + 1, single_word=True, lstrip=True, rstrip=True),
             added("my_tok", n + 2, single_word=True)]
 NORMALIZED = [added("My_Tok", n, normalized=True, single_word=True), added("Foo Bar", n + 1, normalized=True),
-              added("CAF\u00c9S", n + 2, normalized=True), added("foo", n + 3, rstrip=True), added(" bar", n + 4, normalized=True)]
+              added("CAF\u00c9S", n + 2, normalized=True), added("foo", n + 3, rstrip=True), added(" bar", n + 4, normalized=True),
+              added("FOO BAR", n + 5, normalized=True, special=True)]
 CASES = [(bert(), specials(), TEMPLATE, 100), (bert(lowercase=False), specials(), BERT, 100),
          (bert(strip_accents=False), specials(), None, 100), (bert(lowercase=False, strip_accents=True), specials(), BERT, 7),
          (bert(clean_text=False), specials(), BERT, 100), (bert(handle_chinese_chars=False), specials(), BERT, 101),
          (None, [], dict(BERT, type="RobertaProcessing", trim_offsets=True, add_prefix_space=True), 0), (bert(), specials() + STRIPPED, TEMPLATE, 100), (bert(), specials() + NORMALIZED, TEMPLATE, 100),
-         (bert(lowercase=False), specials() + NORMALIZED + [added("<mask>", n + 5, lstrip=True)], BERT, 100)]
+         (bert(lowercase=False), specials() + NORMALIZED + [added("<mask>", n + 6, lstrip=True)], BERT, 100)]
 
 for options, tokens, processor, max_chars in CASES:
     definition = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": tokens,
