@@ -52,8 +52,8 @@ bool mq_encoder_normalizes(const mq_encoder *encoder);
 
 /* vectors[n, C]; text i is texts[i] (n_bytes[i] bytes). Sorted and packed inside; a row's bits do not depend on the
  * other texts. errors[i] (may be NULL) gets a malloc'ed message for a text that could not be embedded (invalid UTF-8),
- * else NULL; its vector is zero. Without `errors` the first such text ends the call. stats (may be NULL) is counted up.
- * MQ_TEMP_FAIL when a signal asks to stop (between passes). */
+ * else NULL; its vector is zero (after a failed call there are none). Without `errors` the first such text ends the
+ * call. stats (may be NULL) is counted up. MQ_TEMP_FAIL when a signal asks to stop (between passes). */
 mq_status mq_encoder_embed(mq_encoder *encoder, int64_t n, const char *const *texts, const size_t *n_bytes,
                            const mq_embed_options *options, float *vectors, char **errors, mq_embed_stats *stats);
 

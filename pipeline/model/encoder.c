@@ -633,6 +633,10 @@ mq_status mq_encoder_embed(mq_encoder *e, int64_t n, const char *const *texts, c
     stats->n_failed += counted.n_failed;
   }
 done:
+  for (int64_t i = 0; errors && status != MQ_OK && i < n; i++) {
+    free(errors[i]);
+    errors[i] = NULL;
+  }
   work_free(&w);
   free(first_row);
   free(rows);
