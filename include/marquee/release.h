@@ -66,7 +66,8 @@ typedef struct mq_release_viewer {
 mq_status mq_release_open(const char *path, mq_release **release);
 void mq_release_close(mq_release *release); /* NULL is fine */
 
-/* "run_id", "job", "job_digest", "model", "model_digest", "created", "code_version"; NULL when there is no such. */
+/* "run_id", "job", "job_digest", "created" (a date), "code_version", "model_digest" (of the model folder's files);
+ * "model" (its name), "encoder_digest", "dtype" and "query_prompt" of the encoder. NULL when there is no such. */
 const char *mq_release_attribute(const mq_release *release, const char *name);
 const char *mq_release_folder(const mq_release *release); /* absolute, with `current` followed */
 int64_t mq_release_n_titles(const mq_release *release);

@@ -47,7 +47,7 @@ done:
 /* What each file of a release says of itself. */
 static mq_status write_attributes(mq_artifact_writer *writer, const mq_context *context, const mq_artifact *embed) {
   mq_status status = MQ_OK;
-  static const char *const of_model[] = {"model", "model_digest", "dtype"};
+  static const char *const of_model[][2] = {{"model", "model"}, {"model_digest", "encoder_digest"}, {"dtype", "dtype"}};
   const char *slash = strrchr(context->run_folder, '/');
   char date[11];
   mq_format_date(context->job->date, date);
@@ -58,8 +58,8 @@ static mq_status write_attributes(mq_artifact_writer *writer, const mq_context *
   MQ_TRY(mq_artifact_attribute_text(writer, "/", "code_version", MARQUEE_VERSION));
   for (size_t i = 0; i < MQ_COUNT(of_model); i++) {
     char *value;
-    MQ_TRY(mq_artifact_get_text(embed, "/", of_model[i], &value));
-    status = mq_artifact_attribute_text(writer, "/", of_model[i], value);
+    MQ_TRY(mq_artifact_get_text(embed, "/", of_model[i][0], &value));
+    status = mq_artifact_attribute_text(writer, "/", of_model[i][1], value);
     free(value);
     MQ_TRY(status);
   }

@@ -85,6 +85,23 @@ static mq_status texts_counted(const mq_artifact *file, const char *name, text_c
   return status == MQ_OK ? texts(file, name, *n, out) : status;
 }
 
+/* The encoder's attributes join those of the manifest. */
+static mq_status encoder_attributes_read(mq_release *release) {
+  static const struct {
+    const char *object, *name;
+  } attributes[] = {{"", "model"}, {"", "encoder_digest"}, {"", "dtype"}, {"search", "query_prompt"}};
+  mq_status status = MQ_OK;
+  for (size_t i = 0; i < MQ_COUNT(attributes) && status == MQ_OK; i++) {
+    char *value;
+    status = mq_artifact_get_text(release->catalog, attributes[i].object, attributes[i].name, &value);
+    if (status == MQ_OK && json_object_set_new(release->manifest.attributes, attributes[i].name, json_string(value)))
+      status =
+          mq_fail(MQ_DATA, "%s: attribute \"%s\" is not UTF-8", mq_artifact_path(release->catalog), attributes[i].name);
+    free(value);
+  }
+  return status;
+}
+
 static mq_status catalog_open(mq_release *release) {
   mq_status status = MQ_OK;
   char *path = mq_path_join(release->folder, MQ_CATALOG_NAME);
@@ -135,6 +152,7 @@ static mq_status catalog_open(mq_release *release) {
   MQ_TRY(texts_counted(file, "titles/genre_names", &release->genre_names, &release->n_genre_names));
   MQ_TRY(texts_counted(file, "titles/region_names", &release->region_names, &release->n_region_names));
   MQ_TRY(texts(file, "report/json", 1, &release->report));
+  MQ_TRY(encoder_attributes_read(release));
 done:
   free(path);
   return status;

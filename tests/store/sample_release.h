@@ -38,7 +38,9 @@ static inline sample_key *sample_keys(int n_viewers) {
 static inline mq_status sample_attributes(mq_artifact_writer *writer) {
   mq_status status = MQ_OK;
   MQ_TRY(mq_artifact_attribute_i64(writer, "", "format_version", MQ_RELEASE_FORMAT));
-  MQ_TRY(mq_artifact_attribute_text(writer, "", "model_digest", "abc"));
+  MQ_TRY(mq_artifact_attribute_text(writer, "", "model", "tiny"));
+  MQ_TRY(mq_artifact_attribute_text(writer, "", "encoder_digest", "abc"));
+  MQ_TRY(mq_artifact_attribute_text(writer, "", "dtype", "float32"));
 done:
   return status;
 }
