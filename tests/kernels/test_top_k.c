@@ -4,6 +4,7 @@
 #include "kernels/topk/topk.h"
 #include "pipeline/base/base.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
