@@ -2,27 +2,28 @@
  * It streams: what is in memory is one line. A line that cannot be tokenized costs that line only. */
 #include "pipeline/cli/cli.h"
 #include "pipeline/cli/commands.h"
+#include "pipeline/cli/text_rows.h"
 
 #include "marquee/tokenizer.h"
 
-#include <jansson.h>
-#include <stdlib.h>
-#include <string.h>
-
 #define LINE_BYTES_MAX ((size_t)64 << 20)
 
-enum { KEY_MODEL = 0x2000, KEY_MAX_LENGTH, KEY_NO_SPECIAL };
+enum { KEY_TEXT = 0x3000, KEY_MAX_LENGTH, KEY_NO_SPECIAL };
 
 struct options {
   const char *model;
+  bool is_text_only;
   mq_encode_options encode;
 };
 
 static error_t parse(int key, char *argument, struct argp_state *state) {
   struct options *options = state->input;
   switch (key) {
-  case KEY_MODEL:
+  case 'm':
     options->model = argument;
+    return 0;
+  case KEY_TEXT:
+    options->is_text_only = true;
     return 0;
   case KEY_MAX_LENGTH:
     if (!mq_parse_i64(mq_str_of(argument), &options->encode.max_tokens) || options->encode.max_tokens < 1)
@@ -44,7 +45,8 @@ static error_t parse(int key, char *argument, struct argp_state *state) {
 }
 
 static const struct argp_option argp_options[] = {
-    {"model", KEY_MODEL, "DIR", 0, "A model folder with tokenizer.json, or vocab.txt of a BERT model"},
+    {"model", 'm', "DIR", 0, "A model folder with tokenizer.json, or vocab.txt of a BERT model"},
+    {"text", KEY_TEXT, NULL, 0, "Every line is a text, also one that begins with {"},
     {"max-model-len", KEY_MAX_LENGTH, "N", 0, "Cut each text at N tokens, special tokens included (default: no limit)"},
     {"no-special-tokens", KEY_NO_SPECIAL, NULL, 0, "Only the text's own ids, without [CLS] and [SEP]"},
     {0}};
@@ -53,7 +55,7 @@ static const struct argp argp = {
     argp_options,
     parse,
     "< TEXTS",
-    "Reads texts from standard input, one a line, and prints the ids of each on one line.\v"
+    "Reads texts from standard input, plain or gzip, one a line, and prints the ids of each on one line.\v"
     "A line that begins with { is JSON and must hold {\"text\": \"...\"}; every other line is a text as it stands, an "
     "empty one too. With --json a line of output is {\"ids\":[...],\"n\":...}, with \"is_truncated\":true where "
     "--max-model-len cut.\n\n"
@@ -65,46 +67,6 @@ static const struct argp argp = {
     NULL,
     NULL,
     NULL};
-
-/* The next line without its end; false at the end of the input. Of a line over the limit only the limit is kept. */
-static bool line_read(FILE *file, mq_buffer *line, bool *is_too_long) {
-  char block[4096];
-  size_t n = 0;
-  int c;
-  mq_buffer_clear(line);
-  *is_too_long = false;
-  while ((c = getc_unlocked(file)) != EOF && c != '\n') {
-    block[n++] = (char)c;
-    if (n == sizeof block) {
-      *is_too_long |= line->n + n > LINE_BYTES_MAX;
-      if (!*is_too_long)
-        mq_buffer_append(line, block, n);
-      n = 0;
-    }
-  }
-  if (c == EOF && n == 0 && line->n == 0)
-    return false;
-  mq_buffer_append(line, block, n);
-  if (line->n > 0 && line->at[line->n - 1] == '\r')
-    line->n--;
-  return true;
-}
-
-/* The text of a line: the line itself, or the "text" of a JSON row (which then lives as long as *row). */
-static mq_status line_text(const mq_buffer *line, json_t **row, mq_str *text) {
-  *text = (mq_str){line->at, line->n};
-  if (line->n == 0 || line->at[0] != '{')
-    return MQ_OK;
-  json_error_t error;
-  *row = json_loadb(line->at, line->n, JSON_ALLOW_NUL, &error);
-  if (!*row)
-    return mq_fail(MQ_DATA, "not valid JSON at byte %d: %s", error.position, error.text);
-  const json_t *value = json_object_get(*row, "text");
-  if (!json_is_string(value))
-    return mq_fail(MQ_DATA, "the row has no string \"text\"");
-  *text = (mq_str){json_string_value(value), json_string_length(value)};
-  return MQ_OK;
-}
 
 static void ids_print(const mq_tokens *tokens, char separator, mq_buffer *out) {
   char digits[16];
@@ -132,62 +94,55 @@ static void result_print(const mq_tokens *tokens, mq_buffer *out) {
   }
 }
 
-static void error_print(long long n_lines, mq_buffer *out) {
-  mq_buffer_clear(out);
+static void error_print(const char *message, mq_buffer *out) {
   if (!mq_cli.is_json) {
-    mq_buffer_printf(out, "error: line %lld: %s", n_lines, mq_status_message());
+    mq_buffer_printf(out, "error: %s", message);
   } else {
-    mq_buffer_printf(out, "{\"error\":{\"line\":%lld,\"message\":", n_lines);
-    mq_buffer_json_string(out, mq_str_of(mq_status_message()));
-    mq_buffer_text(out, "}}");
+    mq_buffer_text(out, "{\"error\":");
+    mq_buffer_json_string(out, mq_str_of(message));
+    mq_buffer_text(out, "}");
   }
 }
 
 static mq_status tokenize(const struct options *options) {
   mq_status status = MQ_OK;
   mq_tokenizer *tokenizer = NULL;
+  mq_text_reader *reader = NULL;
   mq_tokens tokens = {0};
-  mq_buffer line = {0}, out = {0};
-  long long n_lines = 0, n_bad = 0;
-  bool is_too_long;
+  mq_buffer out = {0};
+  long long n_rows = 0, n_bad = 0;
   MQ_TRY(mq_tokenizer_open(options->model, &tokenizer));
   MQ_TRY(mq_tokenizer_encode(tokenizer, "", 0, &options->encode, &tokens)); /* a window too small for any text */
-  while (line_read(stdin, &line, &is_too_long)) {
-    json_t *row = NULL;
-    mq_str text;
-    mq_status row_status = MQ_OK;
-    n_lines++;
+  MQ_TRY(mq_text_reader_open("-", false, NULL, options->is_text_only, LINE_BYTES_MAX, &reader));
+  for (;;) {
+    mq_text_row row;
+    bool is_row;
+    MQ_TRY(mq_text_reader_next(reader, &row, &is_row));
+    if (!is_row)
+      break;
+    n_rows++;
     mq_buffer_clear(&out);
-    if (is_too_long)
-      row_status = mq_fail(MQ_DATA, "the line is longer than %zu MiB", LINE_BYTES_MAX >> 20);
-    if (row_status == MQ_OK)
-      row_status = line_text(&line, &row, &text);
-    if (row_status == MQ_OK)
-      row_status = mq_tokenizer_encode(tokenizer, text.at, text.n, &options->encode, &tokens);
-    if (row_status == MQ_OK) {
-      result_print(&tokens, &out);
-    } else {
-      error_print(n_lines, &out);
+    if (!row.error && mq_tokenizer_encode(tokenizer, row.text.at, row.text.n, &options->encode, &tokens) != MQ_OK)
+      row.error = mq_status_message();
+    if (row.error) {
+      error_print(row.error, &out);
       n_bad++;
+    } else {
+      result_print(&tokens, &out);
     }
-    json_decref(row);
     mq_buffer_text(&out, "\n");
     if (fwrite(out.at, 1, out.n, stdout) != out.n)
       break;
   }
-  if (ferror(stdin)) {
-    status = mq_fail_errno(MQ_IO, "standard input: reading line %lld failed", n_lines + 1);
-    goto done;
-  }
   if (fflush(stdout) != 0 || ferror(stdout)) {
-    status = mq_fail_errno(MQ_IO, "standard output: writing line %lld failed", n_lines);
+    status = mq_fail_errno(MQ_IO, "standard output: writing row %lld", n_rows);
     goto done;
   }
   if (n_bad > 0)
-    status = mq_fail(MQ_DATA, "%lld of %lld lines could not be tokenized: their error lines say why", n_bad, n_lines);
+    status = mq_fail(MQ_DATA, "%lld of %lld rows could not be tokenized: their error lines say why", n_bad, n_rows);
 done:
+  mq_text_reader_close(reader);
   mq_tokens_free(&tokens);
-  mq_buffer_free(&line);
   mq_buffer_free(&out);
   mq_tokenizer_close(tokenizer);
   return status;

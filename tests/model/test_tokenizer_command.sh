@@ -24,8 +24,13 @@ printf 'the\nh\377st\n{"txt": "the"}\n{oops\nheist\n' | run > "$work/out" 2> "$w
 [ $code -eq 65 ] || fail "bad lines end with 65, not $code"
 [ "$(sed -n '1p;5p' "$work/out" | tr '\n' ,)" = "2 4 3,2 5 3," ] || fail "good lines around bad ones"
 [ "$(sed -n '2,4p' "$work/out" | grep -c '^error: line [234]: ')" -eq 3 ] || fail "bad lines become error lines"
-grep -q '3 of 5 lines' "$work/err" || fail "bad lines are counted"
+grep -q '3 of 5 rows' "$work/err" || fail "bad lines are counted"
 echo "ok - a bad line costs that line only"
+
+printf '{"text": "the"}\n' | run --text --no-special-tokens > "$work/out"
+same "a line is a text as it stands with --text" "1 1 1 1 1 1 4 1 1"
+printf 'the\n' | gzip | run > "$work/out"
+same "gzip is seen" "2 4 3"
 
 code=0; run --max-model-len 2 < /dev/null > /dev/null 2>&1 || code=$?
 [ $code -eq 64 ] || fail "a window too small for any text ends with 64, not $code"
