@@ -1,5 +1,9 @@
-/* job_check: looks at what a job names before a night is spent on it. Only the first line of each file is read. */
+/* job_check: looks at what a job names before a night is spent on it. Of each input only the beginning is read, by the
+ * reader that import uses. */
+#include "pipeline/model/config.h"
 #include "pipeline/schedule/job.h"
+#include "pipeline/stages/embed.h"
+#include "pipeline/stages/import_rows.h"
 
 #include <errno.h>
 #include <glob.h>
@@ -7,7 +11,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 
 typedef struct check {
   const mq_job *job;
@@ -15,7 +18,7 @@ typedef struct check {
   mq_status status; /* MQ_CONFIG outweighs MQ_NO_INPUT: running again later does not help */
 } check;
 
-enum { LINE_BYTES = 65536, MOST_COLUMNS = 512 };
+enum { KEY_BYTES = 128 };
 
 static const mq_job_value *value_of(const check *c, const char *path) {
   int n;
@@ -40,7 +43,7 @@ static void complain(check *c, mq_status status, const char *path, const char *f
   va_end(list);
   mq_buffer_printf(&c->complaints, "%s%s: %s: %s", c->complaints.n ? "\n" : "", origin, path, text ? text : "");
   free(text);
-  if (c->status != MQ_CONFIG)
+  if (status == MQ_CONFIG || c->status == MQ_OK)
     c->status = status;
 }
 
@@ -54,72 +57,9 @@ static bool is_readable(check *c, const char *key, const char *path) {
   return true;
 }
 
-static bool has_ending(const char *path, const char *ending) {
-  size_t n = strlen(path), n_ending = strlen(ending);
-  if (n > 3 && strcmp(path + n - 3, ".gz") == 0)
-    n -= 3;
-  return n >= n_ending && strncmp(path + n - n_ending, ending, n_ending) == 0;
-}
-
-static bool is_tsv(const char *format, const char *path) {
-  return strcmp(format, "tsv") == 0 || (strcmp(format, "auto") == 0 && has_ending(path, ".tsv"));
-}
-
-static bool is_table(const char *format, const char *path) {
-  return is_tsv(format, path) || strcmp(format, "csv") == 0 ||
-         (strcmp(format, "auto") == 0 && has_ending(path, ".csv"));
-}
-
-typedef struct header {
-  char line[LINE_BYTES]; /* cut up in place */
-  const char *names[MOST_COLUMNS];
-  int n;
-} header;
-
-/* The names in the first line of a CSV or TSV, gzip or not. False when there is none. */
-static bool read_header(const char *path, bool is_tab_separated, header *h) {
-  gzFile file = gzopen(path, "rb");
-  bool is_read = file && gzgets(file, h->line, sizeof h->line);
-  if (file)
-    gzclose(file);
-  h->n = 0;
-  if (!is_read)
-    return false;
-  char separator = is_tab_separated ? '\t' : ',', *at = h->line;
-  if (strncmp(at, "\xEF\xBB\xBF", 3) == 0)
-    at += 3;
-  at[strcspn(at, "\r\n")] = 0;
-  for (bool is_last = false; !is_last && h->n < MOST_COLUMNS;) {
-    char *to = at, *from = at;
-    h->names[h->n++] = at;
-    if (*from == '"' && !is_tab_separated) {
-      for (from++; *from && (*from != '"' || from[1] == '"'); *to++ = *from++)
-        from += *from == '"';
-      from += *from == '"';
-    }
-    for (; *from && *from != separator; *to++ = *from++)
-      ;
-    is_last = *from == 0;
-    *to = 0;
-    at = from + 1;
-  }
-  return true;
-}
-
-static void check_column(check *c, const char *key, const char *path, const header *h, const char *column) {
-  for (int i = 0; i < h->n; i++)
-    if (strcmp(h->names[i], column) == 0)
-      return;
-  const char *closest = mq_closest(column, h->names, h->n);
-  mq_buffer known = {0};
-  for (int i = 0; i < h->n && i < 20; i++)
-    mq_buffer_printf(&known, "%s%.60s", i ? ", " : "", h->names[i]);
-  if (closest)
-    complain(c, MQ_CONFIG, key, "%s has no column \"%s\": did you mean \"%s\"?", path, column, closest);
-  else
-    complain(c, MQ_CONFIG, key, "%s has no column \"%s\" (it has %s): name the right one with this key", path, column,
-             known.at);
-  mq_buffer_free(&known);
+/* Key of row `in_element` of entry i of a list, as users write it. */
+static void spell_key(char key[KEY_BYTES], const mq_job_list *list, int i, const char *in_element) {
+  snprintf(key, KEY_BYTES, "%.*s[%d].%s", (int)strlen(list->path) - 2, list->path, i, in_element);
 }
 
 /* The columns of one file: those that the job names, and those that no row can do without. */
@@ -127,12 +67,13 @@ static void check_columns(check *c, const mq_job_list *list, int i, const mq_inp
   static const char *const needed[] = {"inputs.titles[].columns.id", "inputs.titles[].columns.title",
                                        "inputs.histories[].columns.viewer", "inputs.histories[].columns.title",
                                        "inputs.viewers[].columns.id"};
-  header *h = mq_alloc(1, sizeof *h);
-  if (!read_header(path, is_tsv(input->format, path), h)) {
-    char key[128];
-    snprintf(key, sizeof key, "%.*s[%d].path", (int)strlen(list->path) - 2, list->path, i);
-    complain(c, MQ_CONFIG, key, "%s is empty or not readable as text: expected a line of column names", path);
-    free(h);
+  char key[KEY_BYTES];
+  mq_rows *rows;
+  int wanted;
+  mq_status status = mq_rows_open(path, input->format, input->has_header, &rows);
+  if (status != MQ_OK) {
+    spell_key(key, list, i, "path");
+    complain(c, status, key, "%s", mq_status_message());
     return;
   }
   size_t n_path = strlen(list->path);
@@ -141,18 +82,26 @@ static void check_columns(check *c, const mq_job_list *list, int i, const mq_inp
     if (strncmp(mq_job_keys[k].path, list->path, n_path) || strncmp(in_element, "columns.", 8))
       continue;
     const char *column = *(const char *const *)((const char *)input + mq_job_keys[k].offset);
-    if (!column) {
-      for (size_t j = 0; j < MQ_COUNT(needed); j++)
-        if (strcmp(needed[j], mq_job_keys[k].path) == 0)
-          column = in_element + 8;
-    }
-    if (!column || !*column)
-      continue;
-    char key[128];
-    snprintf(key, sizeof key, "%.*s[%d].%.80s", (int)n_path - 2, list->path, i, in_element);
-    check_column(c, key, path, h, column);
+    for (size_t j = 0; j < MQ_COUNT(needed) && !column; j++)
+      if (strcmp(needed[j], mq_job_keys[k].path) == 0)
+        column = in_element + 8;
+    spell_key(key, list, i, in_element);
+    if (column && *column && (status = mq_rows_want(rows, column, true, &wanted)) != MQ_OK)
+      complain(c, status, key, "%s", mq_status_message());
   }
-  free(h);
+  mq_rows_close(rows);
+}
+
+static void check_map(check *c, const char *key, const mq_id_map *map) {
+  mq_rows *rows = NULL;
+  int wanted;
+  const char *const columns[] = {map->from, map->to};
+  mq_status status = mq_rows_open(map->path, "auto", true, &rows);
+  for (size_t i = 0; i < MQ_COUNT(columns) && status == MQ_OK; i++)
+    status = mq_rows_want(rows, columns[i], true, &wanted);
+  if (status != MQ_OK)
+    complain(c, status, key, "%s", mq_status_message());
+  mq_rows_close(rows);
 }
 
 static void check_folder_has(check *c, const char *key, const char *folder, const char *name) {
@@ -162,41 +111,31 @@ static void check_folder_has(check *c, const char *key, const char *folder, cons
 }
 
 static void check_input(check *c, const mq_job_list *list, int i, const mq_input *input) {
-  char key[128];
-  snprintf(key, sizeof key, "%.*s[%d].path", (int)strlen(list->path) - 2, list->path, i);
+  char key[KEY_BYTES];
+  struct stat about;
+  glob_t found = {0};
+  spell_key(key, list, i, "path");
   if (strpbrk(input->path, "*?[") && !mq_exists(input->path)) {
-    glob_t found;
     if (glob(input->path, 0, NULL, &found))
       complain(c, MQ_NO_INPUT, key, "%s: no file matches", input->path);
-    else if (is_table(input->format, found.gl_pathv[0]) && input->has_header)
-      check_columns(c, list, i, input, found.gl_pathv[0]);
+    for (size_t f = 0; f < found.gl_pathc; f++)
+      check_columns(c, list, i, input, found.gl_pathv[f]);
     globfree(&found);
+  } else if (!is_readable(c, key, input->path)) {
     return;
-  }
-  if (!is_readable(c, key, input->path))
-    return;
-  struct stat about;
-  if (stat(input->path, &about) == 0 && S_ISDIR(about.st_mode)) {
+  } else if (stat(input->path, &about) == 0 && S_ISDIR(about.st_mode)) {
     if (strcmp(input->format, "auto") && strcmp(input->format, "movielens"))
       complain(c, MQ_CONFIG, key, "%s is a folder: only format movielens is one", input->path);
     else
       check_folder_has(c, key, input->path, strcmp(list->path, "inputs.titles[]") == 0 ? "movies.csv" : "ratings.csv");
-  } else if (is_table(input->format, input->path) && input->has_header) {
+  } else if (strcmp(input->format, "movielens") == 0) {
+    complain(c, MQ_CONFIG, key, "%s is a file: format movielens is a folder", input->path);
+  } else {
     check_columns(c, list, i, input, input->path);
   }
-  if (input->map.path) {
-    snprintf(key, sizeof key, "%.*s[%d].map.path", (int)strlen(list->path) - 2, list->path, i);
-    if (!is_readable(c, key, input->map.path))
-      return;
-    header *h = mq_alloc(1, sizeof *h);
-    if (!read_header(input->map.path, is_tsv("auto", input->map.path), h)) {
-      complain(c, MQ_CONFIG, key, "%s is empty: expected a line of column names", input->map.path);
-    } else {
-      check_column(c, key, input->map.path, h, input->map.from);
-      check_column(c, key, input->map.path, h, input->map.to);
-    }
-    free(h);
-  }
+  spell_key(key, list, i, "map.path");
+  if (input->map.path && is_readable(c, key, input->map.path))
+    check_map(c, key, &input->map);
 }
 
 static void check_viewer_key(check *c) {
@@ -215,6 +154,19 @@ static void check_viewer_key(check *c) {
   mq_buffer_free(&text);
 }
 
+/* Reads the folder's configuration, not its weights. */
+static void check_encoder(check *c) {
+  static const char key[] = "models.encoder.path";
+  mq_model_config config;
+  if (!is_readable(c, key, c->job->encoder.path))
+    return;
+  mq_status status = mq_model_config_read(c->job->encoder.path, &config);
+  if (status == MQ_OK)
+    mq_model_config_free(&config);
+  else
+    complain(c, status, key, "%s", mq_status_message());
+}
+
 mq_status mq_job_check(const mq_job *job) {
   check c = {.job = job};
   const mq_input *inputs[] = {job->titles, job->histories, job->viewers};
@@ -223,8 +175,9 @@ mq_status mq_job_check(const mq_job *job) {
     for (int i = 0; i < n_inputs[l]; i++)
       check_input(&c, &mq_job_lists[l], i, &inputs[l][i]);
   check_viewer_key(&c);
-  if (is_readable(&c, "models.encoder.path", job->encoder.path))
-    check_folder_has(&c, "models.encoder.path", job->encoder.path, "config.json");
+  check_encoder(&c);
+  if (mq_embed_template_check(job->embed.text) != MQ_OK)
+    complain(&c, MQ_CONFIG, "stages.embed.text", "%s", mq_status_message());
   mq_status status = c.status;
   if (status != MQ_OK)
     mq_fail(status, "%s", c.complaints.at);

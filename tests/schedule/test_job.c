@@ -478,7 +478,9 @@ static void set_up(fixture *f) {
   f->job = mq_path_join(f->folder, "job.yaml");
   put(f, "films.csv", "\xEF\xBB\xBFid,title,\"release \"\"year\"\"\",genres\n1,Up,2009,x\n");
   put(f, "events.csv", "viewer,title,time\n");
-  put(f, "minilm/config.json", "{}");
+  put(f, "minilm/config.json",
+      "{\"model_type\": \"bert\", \"hidden_size\": 32, \"num_hidden_layers\": 1, \"num_attention_heads\": 2, "
+      "\"intermediate_size\": 64, \"vocab_size\": 100, \"max_position_embeddings\": 128, \"type_vocab_size\": 2}");
   put(f, "job.yaml", LEAST);
 }
 
@@ -526,37 +528,43 @@ static void what_a_job_names_must_be_there_and_fit(void **state) {
       "''}\n  histories: {path: 'event*.csv', columns: {viewer: who}}\n"
       "models: {encoder: {path: minilm}}\noutput: {path: o}\n",
       MQ_CONFIG,
-      "@/job.yaml:5: inputs.titles[0].columns.year: @/films.csv has no column \"release year\": did you mean "
+      "@/job.yaml:5: inputs.titles[0].columns.year: @/films.csv:1: no column \"release year\": did you mean "
       "\"release \"year\"\"?\n"
-      "@/job.yaml:5: inputs.titles[0].columns.kind: @/films.csv has no column \"kind\" (it has id, title, "
-      "release \"year\", genres): name the right one with this key\n"
-      "@/job.yaml:6: inputs.histories[0].columns.viewer: @/events.csv has no column \"who\" (it has viewer, "
-      "title, time): name the right one with this key");
+      "@/job.yaml:5: inputs.titles[0].columns.kind: @/films.csv:1: no column \"kind\" (it has id, title, "
+      "release \"year\", genres): name the right one under `columns`\n"
+      "@/job.yaml:6: inputs.histories[0].columns.viewer: @/events.csv:1: no column \"who\" (it has viewer, "
+      "title, time): name the right one under `columns`");
   put(&f, "other.tsv", "userId\tmovieId\n");
   put(&f, "empty.csv", "");
   put(&f, "key", "0123\n");
   check_says(&f,
              "name: x\ninputs:\n  titles: {path: films.csv}\n  histories: [{path: other.tsv}, {path: empty.csv}]\n"
-             "models: {encoder: {path: .}}\noutput: {path: o}\nprivacy: {viewer_key: key}\n",
+             "models: {encoder: {path: .}}\noutput: {path: o}\nprivacy: {viewer_key: key}\n"
+             "stages: {embed: {text: '{tittle}'}}\n",
              MQ_CONFIG,
-             "@/job.yaml: inputs.histories[0].columns.viewer: @/other.tsv has no column \"viewer\" (it has userId, "
-             "movieId): name the right one with this key\n"
-             "@/job.yaml: inputs.histories[0].columns.title: @/other.tsv has no column \"title\" (it has userId, "
-             "movieId): name the right one with this key\n"
-             "@/job.yaml:4: inputs.histories[1].path: @/empty.csv is empty or not readable as text: expected a line "
-             "of column names\n"
+             "@/job.yaml: inputs.histories[0].columns.viewer: @/other.tsv:1: no column \"viewer\" (it has userId, "
+             "movieId): name the right one under `columns`\n"
+             "@/job.yaml: inputs.histories[0].columns.title: @/other.tsv:1: no column \"title\" (it has userId, "
+             "movieId): name the right one under `columns`\n"
+             "@/job.yaml:4: inputs.histories[1].path: @/empty.csv: is empty: an export that failed? Remove it from "
+             "the job if that is right\n"
              "@/job.yaml:7: privacy.viewer_key: @/key does not hold 64 hex digits: make one with `openssl rand -hex "
              "32`\n"
-             "@/job.yaml:5: models.encoder.path: @/./config.json: No such file or directory");
+             "@/job.yaml:5: models.encoder.path: @/./config.json: No such file or directory\n"
+             "@/job.yaml:8: stages.embed.text: text template: no field {tittle} (did you mean {title}?): there are id, "
+             "title, year, kind, genres, country, cast, director, maturity, language, released, runtime, synopsis");
   put(&f, "ids.csv", "movieId,imdbId\n");
   put(&f, "ml/ratings.csv", "userId,movieId,rating,timestamp\n");
   put(&f, "key", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n");
   check_says(&f,
-             "name: x\ninputs:\n  titles: {path: ml}\n  histories: {path: ml, map: {path: ids.csv, from: movieId, to: "
-             "tmdbId}}\nmodels: {encoder: {path: minilm}}\noutput: {path: o}\nprivacy: {viewer_key: key}\n",
+             "name: x\ninputs:\n  titles: [{path: ml}, {path: films.csv, format: movielens}, {path: ml, format: csv}]\n"
+             "  histories: {path: ml, map: {path: ids.csv, from: movieId, to: tmdbId}}\n"
+             "models: {encoder: {path: minilm}}\noutput: {path: o}\nprivacy: {viewer_key: key}\n",
              MQ_CONFIG,
              "@/job.yaml:3: inputs.titles[0].path: @/ml/movies.csv: No such file or directory\n"
-             "@/job.yaml:4: inputs.histories[0].map.path: @/ids.csv has no column \"tmdbId\": did you mean "
+             "@/job.yaml:3: inputs.titles[1].path: @/films.csv is a file: format movielens is a folder\n"
+             "@/job.yaml:3: inputs.titles[2].path: @/ml is a folder: only format movielens is one\n"
+             "@/job.yaml:4: inputs.histories[0].map.path: @/ids.csv:1: no column \"tmdbId\": did you mean "
              "\"imdbId\"?");
   tear_down(&f);
 }
