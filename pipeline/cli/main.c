@@ -1,6 +1,8 @@
 /* marquee: one program, one table of commands. A command is a row here and a file cmd_NAME.c. */
+#include "marquee/ops.h"
 #include "pipeline/cli/cli.h"
 #include "pipeline/cli/commands.h"
+#include "pipeline/store/version.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +16,16 @@ typedef struct command {
 static const command commands[] = {
     {"A night", "validate", mq_cmd_validate, "is the job file right, and is all there that it names?"},
     {"A night", "config", mq_cmd_config, "every setting of a job, and where it came from"},
+    {"A night", "plan", mq_cmd_plan, "what a run would do: rows, tokens, seconds, memory"},
+    {"A night", "run", mq_cmd_run, "compute and publish; the same command resumes"},
+
+    {"A release", "verify", mq_cmd_verify, "is every byte as it was published?"},
+    {"A release", "releases", mq_cmd_releases, "what was published, and which is current"},
+    {"A release", "rollback", mq_cmd_rollback, "make the release before it current again"},
+    {"A release", "gc", mq_cmd_gc, "remove old releases and what crashed runs left"},
+
+    {"Tools", "tokenize", mq_cmd_tokenize, "texts to token ids"},
+    {"Tools", "embed", mq_cmd_embed, "texts to vectors"},
 };
 
 static void print_help(FILE *file) {
@@ -31,8 +43,16 @@ static void print_help(FILE *file) {
         file);
 }
 
-static void print_version(void) {
-  printf("marquee " MARQUEE_VERSION " (%s)\n", MARQUEE_BUILD_TYPE);
+/* What a report of a problem needs. */
+static mq_status print_version(void) {
+  const mq_ops *ops = mq_ops_cpu();
+  mq_backend *backend = NULL;
+  printf("marquee " MARQUEE_VERSION " (" MARQUEE_BUILD_TYPE ", compiler " __VERSION__ ")\n%s\n", mq_store_version());
+  mq_status status = ops->open(&(mq_backend_options){0}, &backend);
+  if (status == MQ_OK)
+    printf("%s\n", ops->describe(backend));
+  ops->close(backend);
+  return status;
 }
 
 static int fail_unknown(const char *name) {
@@ -59,7 +79,9 @@ static int run_command(const char *name, int argc, char **argv) {
 int main(int argc, char **argv) {
   const char *first = argc > 1 ? argv[1] : "";
   if (strcmp(first, "--version") == 0 || strcmp(first, "-V") == 0) {
-    print_version();
+    mq_status status = print_version();
+    if (status != MQ_OK)
+      return mq_cli_report(status);
   } else if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 || (strcmp(first, "help") == 0 && argc == 2)) {
     print_help(stdout);
   } else if (strcmp(first, "help") == 0) {
