@@ -91,6 +91,10 @@ mq_status mq_manifest_read(const char *folder, mq_manifest *manifest) {
       goto done;
     }
   }
+  if (!json_object_get(attributes, "run_id") || !json_object_get(attributes, "created")) {
+    status = mq_fail(MQ_DATA, "%s: damaged: attribute \"run_id\" or \"created\" is missing", path);
+    goto done;
+  }
   manifest->n_titles = n_titles;
   manifest->files = mq_alloc(json_array_size(files), sizeof *manifest->files);
   for (int i = 0; i < (int)json_array_size(files); i++)
