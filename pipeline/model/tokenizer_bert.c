@@ -76,7 +76,11 @@ void mq_bert_prepare(mq_tokenizer *tokenizer) {
     else if (classes & MQ_CHAR_PUNCTUATION)
       kind = KIND_PUNCTUATION;
     tokenizer->ascii_kind[c] = kind;
-    tokenizer->ascii_fold[c] = (uint8_t)(tokenizer->bert.lowercase && c >= 'A' && c <= 'Z' ? c + 32 : c);
+    tokenizer->ascii_fold[c] = (uint8_t)c;
+    if (tokenizer->bert.clean_text && kind == KIND_SPACE)
+      tokenizer->ascii_fold[c] = ' ';
+    if (tokenizer->bert.lowercase && c >= 'A' && c <= 'Z')
+      tokenizer->ascii_fold[c] = (uint8_t)(c + 32);
   }
 }
 
@@ -214,7 +218,7 @@ static void decompose_push(scanner *s, uint32_t c, size_t from, size_t to) {
 
 static void clean_push(scanner *s, uint32_t c, size_t from, size_t to) {
   const mq_bert_options *options = &s->tokenizer->bert;
-  unsigned classes = c < 0x80 && !options->clean_text ? 0 : mq_char_class(c);
+  unsigned classes = mq_char_class(c);
   if (options->clean_text) {
     if (classes & MQ_CHAR_CONTROL)
       return;
@@ -303,7 +307,15 @@ static mq_status scan_segment(scanner *s) {
       if (s->is_full || s->at >= s->limit)
         continue;
     }
-    uint32_t c;
+    uint32_t c = (uint8_t)s->text[s->at];
+    if (c < 0x80) { /* nothing to decompose */
+      s->at++;
+      if (s->tokenizer->ascii_kind[c] != KIND_DROPPED) {
+        held_flush(s);
+        normal_push(s, s->tokenizer->ascii_fold[c], s->at - 1, s->at);
+      }
+      continue;
+    }
     int n = mq_utf8_decode(s->text + s->at, s->n_bytes - s->at, &c);
     if (n == 0)
       return mq_fail(MQ_DATA, "the text is not valid UTF-8 at byte %zu: convert it to UTF-8", s->at);

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FILE_BYTES_MAX ((size_t)128 << 20)
+#define FILE_BYTES_MAX ((size_t)64 << 20)
 #define VOCAB_MAX (1 << 23) /* ids; the largest vocabularies in use have 300,000 */
 #define SPECIAL_IDS_MAX 64  /* around one text */
 

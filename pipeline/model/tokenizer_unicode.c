@@ -147,6 +147,8 @@ static const char_range ranges[] = {
 /* clang-format on */
 
 unsigned mq_char_class(uint32_t c) {
+  if ((c | 32) - 'a' < 26) /* ASCII letters, the usual case */
+    return 0;
   size_t low = 0, high = MQ_COUNT(ranges);
   while (low < high) {
     size_t middle = (low + high) / 2;
