@@ -20,6 +20,8 @@ static const command commands[] = {
     {"A night", "run", mq_cmd_run, "compute and publish; the same command resumes"},
 
     {"A release", "verify", mq_cmd_verify, "is every byte as it was published?"},
+    {"A release", "show", mq_cmd_show, "what one viewer gets, and why"},
+    {"A release", "search", mq_cmd_search, "titles nearest in meaning to a sentence"},
     {"A release", "releases", mq_cmd_releases, "what was published, and which is current"},
     {"A release", "rollback", mq_cmd_rollback, "make the release before it current again"},
     {"A release", "gc", mq_cmd_gc, "remove old releases and what crashed runs left"},

@@ -300,21 +300,72 @@ done:
   return status;
 }
 
-/* Rows that import put aside, per input file in the job's order. */
-static mq_status report_rejected(const mq_context *context, json_t **report) {
+enum { MOST_REASONS = 10 };
+
+/* The rejected rows of one file: how many, and the most frequent reasons (then those seen first). Takes `counts` apart.
+ */
+static json_t *rejected_of_file(const char *stage, mq_str path, const mq_strings *reasons, int64_t *counts,
+                                int64_t n_rows) {
+  json_t *list = json_array();
+  const char *slash = memrchr(path.at, '/', path.n); /* where a file lay does not belong into a release */
+  mq_str name = slash ? (mq_str){slash + 1, path.n - (size_t)(slash + 1 - path.at)} : path;
+  for (int k = 0; k < MOST_REASONS; k++) {
+    int64_t best = -1;
+    for (int64_t i = 0; i < reasons->n; i++)
+      if (counts[i] > 0 && (best < 0 || counts[i] > counts[best]))
+        best = i;
+    if (best < 0)
+      break;
+    mq_str reason = mq_strings_at(reasons, best);
+    json_array_append_new(list,
+                          json_pack("{s:s%, s:I}", "reason", reason.at, reason.n, "rows", (json_int_t)counts[best]));
+    counts[best] = 0;
+  }
+  return json_pack("{s:s, s:s%, s:I, s:o}", "stage", stage, "file", name.at, name.n, "rows", (json_int_t)n_rows,
+                   "reasons", list);
+}
+
+/* What a shard of import or join put aside (its columns are named in import.h), appended to `report`. */
+static mq_status rejected_of_shard(const mq_context *context, const char *stage, int i_shard, json_t *report) {
   mq_status status = MQ_OK;
-  int n_inputs;
+  mq_artifact *file = NULL;
+  mq_strings files, reasons;
+  int64_t n, n_files, *counts = NULL;
+  const void *i_file, *i_reason;
+  MQ_TRY(mq_shard_open(context, stage, i_shard, &file));
+  MQ_TRY(mq_artifact_strings(file, "rejected/file_names", &files));
+  MQ_TRY(mq_artifact_strings(file, "rejected/reason_names", &reasons));
+  MQ_TRY(mq_artifact_column(file, "rejected/file", MQ_U32, 1, &n_files, &i_file));
+  MQ_TRY(mq_artifact_column(file, "rejected/reason", MQ_U32, 1, &n, &i_reason));
+  counts = mq_alloc((size_t)reasons.n, sizeof *counts);
+  for (int64_t f = 0; f < files.n; f++) {
+    int64_t n_rows = 0;
+    memset(counts, 0, (size_t)reasons.n * sizeof *counts);
+    for (int64_t i = 0; i < MQ_MIN(n, n_files); i++) {
+      uint32_t reason = ((const uint32_t *)i_reason)[i];
+      if (((const uint32_t *)i_file)[i] == f && reason < reasons.n) {
+        counts[reason]++;
+        n_rows++;
+      }
+    }
+    if (n_rows > 0)
+      json_array_append_new(report, rejected_of_file(stage, mq_strings_at(&files, f), &reasons, counts, n_rows));
+  }
+done:
+  free(counts);
+  mq_artifact_close(file);
+  return status;
+}
+
+static mq_status report_rejected(const mq_context *context, json_t **report) {
+  static const char *const stages[] = {"import", "join"};
+  mq_status status = MQ_OK;
   *report = json_array();
-  MQ_TRY(mq_stage_shard_count(context, "import", &n_inputs));
-  for (int i = 0; i < n_inputs; i++) {
-    mq_artifact *file;
-    mq_strings reasons;
-    MQ_TRY(mq_shard_open(context, "import", i, &file));
-    status = mq_artifact_strings(file, "rejected/reason", &reasons);
-    if (status == MQ_OK)
-      json_array_append_new(*report, json_integer(reasons.n));
-    mq_artifact_close(file);
-    MQ_TRY(status);
+  for (size_t i = 0; i < MQ_COUNT(stages); i++) {
+    int n_shards;
+    MQ_TRY(mq_stage_shard_count(context, stages[i], &n_shards));
+    for (int j = 0; j < n_shards; j++)
+      MQ_TRY(rejected_of_shard(context, stages[i], j, *report));
   }
 done:
   return status;

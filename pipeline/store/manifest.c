@@ -167,7 +167,7 @@ mq_status mq_manifest_check_sizes(const mq_manifest *manifest, const char *folde
   return status;
 }
 
-mq_status mq_release_resolve(const char *path, char **folder) {
+mq_status mq_manifest_resolve(const char *path, char **folder) {
   mq_status status = MQ_OK;
   char *own = mq_path_join(path, MQ_MANIFEST_NAME), *current = mq_path_join(path, "current"),
        *catalog = mq_path_join(path, MQ_CATALOG_NAME), *releases = mq_path_join(path, "releases");

@@ -37,7 +37,7 @@ void mq_manifest_free(mq_manifest *manifest);
 mq_status mq_manifest_check_sizes(const mq_manifest *manifest, const char *folder);
 
 /* The folder of a release: `path` itself, or what `current` in it names; absolute, links followed; caller frees. */
-mq_status mq_release_resolve(const char *path, char **folder);
+mq_status mq_manifest_resolve(const char *path, char **folder);
 
 /* The name that file i has; caller frees. */
 char *mq_manifest_file_name(int i_file);

@@ -207,7 +207,7 @@ mq_status mq_release_open(const char *path, mq_release **release) {
   *release = NULL;
   for (int i = 0; i < MOST_TRIES; i++) {
     char *folder;
-    mq_status resolved = mq_release_resolve(path, &folder);
+    mq_status resolved = mq_manifest_resolve(path, &folder);
     if (resolved != MQ_OK) {
       status = resolved;
       break;

@@ -93,7 +93,7 @@ mq_status mq_release_verify(const char *path) {
   mq_manifest manifest = {0};
   mq_release *release = NULL;
   char *folder = NULL;
-  MQ_TRY(mq_release_resolve(path, &folder));
+  MQ_TRY(mq_manifest_resolve(path, &folder));
   MQ_TRY(mq_manifest_read(folder, &manifest));
   MQ_TRY(mq_manifest_check_sizes(&manifest, folder));
   MQ_TRY(check_no_extra_files(folder, &manifest));
