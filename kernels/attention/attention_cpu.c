@@ -1,8 +1,9 @@
 /* attention: softmax(q k^T * scale) v over packed sequences, no padding.
  *
- * A task is one kv head of one sequence: its keys and values are laid out as the tile's panels once (keys by column,
- * values as they lie), then blocks of queries run scores -> softmax -> weighted values with the row block in cache.
- * Sequences are short (a window), so a row's scores fit and no running rescale is needed; longest tasks start first.
+ * A task is one kv head of one sequence, and up to ROWS_PER_TASK of its queries: keys and values are laid out as the
+ * tile's panels once (keys by column, values as they lie), then tiles of queries run scores -> softmax -> weighted
+ * values. Sequences are a model's window at most, so a tile's scores fit in cache and no running rescale is needed.
+ * Tasks of the longest sequences start first.
  * Bits of a row: one chain over D per score, sixteen lanes and a tree for the sum, one chain over keys per output.
  * Vaswani et al. 2017; grouped queries: Ainslie et al. 2023. */
 #include "kernels/cpu/cpu.h"
@@ -42,22 +43,31 @@ void mq_oracle_attention(const mq_attention_args *args) {
   }
 }
 
+/* Enough that laying out the keys again for the next rows is a few percent of their work. */
+enum { ROWS_PER_TASK = 240 };
+
+typedef struct attention_task {
+  int64_t first, length; /* of the sequence */
+  int64_t row;           /* in it */
+  int kv_head;
+} attention_task;
+
 typedef struct attention_job {
-  mq_backend *backend;
+  const mq_backend *backend;
   const mq_attention_args *args;
-  size_t k_bytes, v_bytes; /* of the longest sequence's panels */
+  const attention_task *tasks;
 } attention_job;
 
 /* keys[panel][D][32] from k rows; columns behind the last key are zero. */
 static void pack_keys(const float *k, int64_t stride, int64_t n_keys, int dim, float *panels) {
   for (int64_t p = 0; p < n_keys; p += MQ_PANEL, panels += dim * MQ_PANEL) {
-    int64_t n = MQ_MIN(n_keys - p, (int64_t)MQ_PANEL);
-    for (int d = 0; d < dim; d++) {
-      for (int64_t j = 0; j < n; j++)
+    int n = (int)MQ_MIN(n_keys - p, (int64_t)MQ_PANEL);
+    for (int j = 0; j < n; j++)
+      for (int d = 0; d < dim; d++)
         panels[d * MQ_PANEL + j] = k[(p + j) * stride + d];
-      for (int64_t j = n; j < MQ_PANEL; j++)
+    for (int j = n; j < MQ_PANEL; j++)
+      for (int d = 0; d < dim; d++)
         panels[d * MQ_PANEL + j] = 0;
-    }
   }
 }
 
@@ -71,24 +81,25 @@ static void pack_values(const float *v, int64_t stride, int64_t n_keys, int dim,
     }
 }
 
-static void attend(void *context, int thread, int64_t task) {
+static void attend(void *context, int thread, int64_t i_task) {
   const attention_job *job = context;
   const mq_attention_args *args = job->args;
   const mq_isa *isa = &job->backend->isa;
-  int64_t b = ((const int64_t *)job->backend->order)[task / args->n_kv_heads], first = args->cu_seqlens[b],
-          n = args->cu_seqlens[b + 1] - first;
-  int kv_head = (int)(task % args->n_kv_heads), dim = args->head_dim, n_group = args->n_heads / args->n_kv_heads;
-  int64_t n_padded = mq_round_up(n, MQ_PANEL);
-  char *scratch = mq_cpu_scratch_of(job->backend, thread);
-  float *keys = (float *)scratch, *values = (float *)(scratch + job->k_bytes);
-  float *scores = (float *)(scratch + job->k_bytes + job->v_bytes), tile[MQ_MAX_TILE_ROWS * MQ_PANEL];
-  float inverse[MQ_MAX_TILE_ROWS];
-  pack_keys(args->k + first * args->k_stride + kv_head * dim, args->k_stride, n, dim, keys);
-  pack_values(args->v + first * args->v_stride + kv_head * dim, args->v_stride, n, dim, values);
-  for (int head = kv_head * n_group; head < (kv_head + 1) * n_group; head++)
-    for (int64_t i = 0; i < n; i += isa->tile_rows) {
-      int n_rows = (int)MQ_MIN(n - i, (int64_t)isa->tile_rows);
-      int64_t n_keys = args->is_causal ? i + n_rows : n; /* that any row of the block sees */
+  const attention_task *task = &job->tasks[i_task];
+  const int dim = args->head_dim, n_group = args->n_heads / args->n_kv_heads;
+  const int64_t first = task->first, end = MQ_MIN(task->row + ROWS_PER_TASK, task->length);
+  const int64_t n = args->is_causal ? end : task->length, n_padded = mq_round_up(n, MQ_PANEL);
+  float *keys = mq_cpu_scratch_of(job->backend, thread), *values = keys + n_padded * dim;
+  float *scores = values + n * mq_round_up(dim, MQ_PANEL);
+  float result[MQ_MAX_TILE_ROWS * MQ_PANEL], inverse[MQ_MAX_TILE_ROWS];
+  pack_keys(args->k + first * args->k_stride + task->kv_head * dim, args->k_stride, n, dim, keys);
+  pack_values(args->v + first * args->v_stride + task->kv_head * dim, args->v_stride, n, dim, values);
+  const int64_t n_tiles = (end - task->row + isa->tile_rows - 1) / isa->tile_rows;
+  for (int head = task->kv_head * n_group; head < (task->kv_head + 1) * n_group; head++)
+    for (int64_t tile = 0; tile < n_tiles; tile++) {
+      const int64_t i = task->row + tile * (end - task->row) / n_tiles;
+      const int n_rows = (int)(task->row + (tile + 1) * (end - task->row) / n_tiles - i);
+      const int64_t n_keys = args->is_causal ? i + n_rows : n; /* that any row of the tile sees */
       const float *q = args->q + (first + i) * args->q_stride + head * dim;
       for (int64_t p = 0; p < n_keys; p += MQ_PANEL)
         isa->tile_f32(n_rows, dim, q, args->q_stride, keys + p * dim, scores + p, n_padded);
@@ -96,44 +107,49 @@ static void attend(void *context, int thread, int64_t task) {
         inverse[r] =
             1.0f / isa->softmax_row(args->is_causal ? i + r + 1 : n, n_keys, args->scale, scores + r * n_padded);
       for (int d = 0; d < dim; d += MQ_PANEL) {
-        isa->tile_f32(n_rows, n_keys, scores, n_padded, values + d * n, tile, MQ_PANEL);
+        isa->tile_f32(n_rows, n_keys, scores, n_padded, values + d * n, result, MQ_PANEL);
         for (int r = 0; r < n_rows; r++)
-          isa->scale_row(MQ_MIN(dim - d, MQ_PANEL), inverse[r], tile + r * MQ_PANEL,
+          isa->scale_row(MQ_MIN(dim - d, MQ_PANEL), inverse[r], result + r * MQ_PANEL,
                          args->y + (first + i + r) * args->y_stride + head * dim + d);
       }
     }
 }
 
-static const int32_t *lengths_to_sort;
-
-static int64_t length_of(int64_t b) {
-  return lengths_to_sort[b + 1] - lengths_to_sort[b];
-}
-
-static int by_length(const void *a, const void *b) {
-  int64_t i = *(const int64_t *)a, j = *(const int64_t *)b, difference = length_of(j) - length_of(i);
-  return difference ? (difference > 0) - (difference < 0) : (i > j) - (i < j);
+static int tasks_compare(const void *a, const void *b) {
+  const attention_task *left = a, *right = b;
+  if (left->length != right->length)
+    return left->length > right->length ? -1 : 1;
+  return (left->first > right->first) - (left->first < right->first);
 }
 
 mq_status mq_cpu_attention(mq_backend *backend, const mq_attention_args *args) {
   mq_status status = MQ_OK;
-  if (args->n_seqs == 0)
-    return MQ_OK;
-  if (backend->n_order < (size_t)args->n_seqs) {
-    backend->order = mq_realloc(backend->order, (size_t)args->n_seqs, sizeof(int64_t));
-    backend->n_order = (size_t)args->n_seqs;
+  int64_t n_tasks = 0, longest = 0, n = 0;
+  for (int64_t b = 0; b < args->n_seqs; b++) {
+    int64_t length = args->cu_seqlens[b + 1] - args->cu_seqlens[b];
+    n_tasks += (length + ROWS_PER_TASK - 1) / ROWS_PER_TASK * args->n_kv_heads;
+    longest = MQ_MAX(longest, length);
   }
-  int64_t *order = backend->order;
-  for (int64_t b = 0; b < args->n_seqs; b++)
-    order[b] = b;
-  lengths_to_sort = args->cu_seqlens;
-  qsort(order, (size_t)args->n_seqs, sizeof *order, by_length);
-  int64_t longest = length_of(order[0]), n_padded = mq_round_up(longest, MQ_PANEL);
-  attention_job job = {.backend = backend, .args = args};
-  job.k_bytes = (size_t)(n_padded * args->head_dim) * sizeof(float);
-  job.v_bytes = (size_t)(longest * mq_round_up(args->head_dim, MQ_PANEL)) * sizeof(float);
-  MQ_TRY(mq_cpu_scratch(backend, job.k_bytes + job.v_bytes + (size_t)(n_padded * MQ_MAX_TILE_ROWS) * sizeof(float)));
-  mq_threads_run(backend->threads, args->n_seqs * args->n_kv_heads, attend, &job);
+  if (n_tasks == 0)
+    return MQ_OK;
+  if (backend->n_order < (size_t)n_tasks) {
+    backend->order = mq_realloc(backend->order, (size_t)n_tasks, sizeof(attention_task));
+    backend->n_order = (size_t)n_tasks;
+  }
+  attention_task *tasks = backend->order;
+  for (int64_t b = 0; b < args->n_seqs; b++) {
+    int64_t first = args->cu_seqlens[b], length = args->cu_seqlens[b + 1] - first;
+    for (int kv_head = 0; kv_head < args->n_kv_heads; kv_head++)
+      for (int64_t row = 0; row < length; row += ROWS_PER_TASK)
+        tasks[n++] = (attention_task){first, length, row, kv_head};
+  }
+  qsort(tasks, (size_t)n_tasks, sizeof *tasks, tasks_compare);
+  const int64_t n_padded = mq_round_up(longest, MQ_PANEL);
+  const int64_t n_floats =
+      n_padded * args->head_dim + longest * mq_round_up(args->head_dim, MQ_PANEL) + n_padded * MQ_MAX_TILE_ROWS;
+  MQ_TRY(mq_cpu_scratch(backend, (size_t)n_floats * sizeof(float)));
+  attention_job job = {backend, args, tasks};
+  mq_threads_run(backend->threads, n_tasks, attend, &job);
 done:
   return status;
 }

@@ -7,18 +7,25 @@
 
 /* The largest is subtracted first, so that nothing overflows. n >= 1. */
 static float softmax_row(int64_t n, int64_t n_padded, float scale, float *s) {
-  v16 largest = v16_set(-INFINITY), sum = v16_set(0.0f);
-  for (int64_t i = 0; i < n; i += 16) {
-    int n_lanes = n - i < 16 ? (int)(n - i) : 16;
-    largest = v16_max(largest, v16_first_n(v16_load_n(s + i, n_lanes), v16_set(-INFINITY), n_lanes));
-  }
-  v16 shift = v16_set(-(v16_max_lane(largest) * scale)), factor = v16_set(scale);
-  for (int64_t i = 0; i < n; i += 16) {
-    int n_lanes = n - i < 16 ? (int)(n - i) : 16;
-    v16 e = v16_exp(v16_fma(v16_load_n(s + i, n_lanes), factor, shift));
-    e = v16_first_n(e, v16_set(0.0f), n_lanes);
+  const int64_t whole = n / 16 * 16;
+  const int rest = (int)(n - whole);
+  const v16 lowest = v16_set(-INFINITY);
+  v16 largest = lowest, sum = v16_set(0.0f);
+  for (int64_t i = 0; i < whole; i += 16)
+    largest = v16_max(largest, v16_load(s + i));
+  if (rest)
+    largest = v16_max(largest, v16_first_n(v16_load_n(s + whole, rest), lowest, rest));
+  const v16 shift = v16_set(-(v16_max_lane(largest) * scale)), factor = v16_set(scale);
+  for (int64_t i = 0; i < whole; i += 16) {
+    v16 e = v16_exp(v16_fma(v16_load(s + i), factor, shift));
     sum = v16_add(sum, e);
-    v16_store_n(s + i, e, n_lanes);
+    v16_store(s + i, e);
+  }
+  if (rest) {
+    v16 e = v16_exp(v16_fma(v16_load_n(s + whole, rest), factor, shift));
+    e = v16_first_n(e, v16_set(0.0f), rest);
+    sum = v16_add(sum, e);
+    v16_store_n(s + whole, e, rest);
   }
   for (int64_t i = n; i < n_padded; i++)
     s[i] = 0;

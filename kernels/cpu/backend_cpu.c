@@ -21,8 +21,7 @@ static bool has_isa(const mq_isa *isa) {
   return isa == &mq_isa_portable;
 }
 
-/* Best first. A name chooses all whose name begins with it: "avx512" takes the one with bf16 and vnni where there is
- * one. */
+/* Best first. "avx512" takes the one with bf16 and vnni where there is one. */
 static mq_status choose_isa(const char *name, const mq_isa **chosen) {
   static const mq_isa *const all[] = {
 #if defined(__x86_64__)
@@ -34,7 +33,8 @@ static mq_status choose_isa(const char *name, const mq_isa **chosen) {
   };
   bool is_known = !name;
   for (size_t i = 0; i < MQ_COUNT(all); i++) {
-    bool is_named = !name || strncmp(all[i]->name, name, strlen(name)) == 0;
+    bool is_named = !name || (strncmp(all[i]->name, name, strcspn(all[i]->name, " ")) == 0 &&
+                              name[strcspn(all[i]->name, " ")] == 0);
     is_known |= is_named;
     if (is_named && has_isa(all[i])) {
       *chosen = all[i];
@@ -52,10 +52,10 @@ static mq_status choose_threads(int wanted, int *n_threads) {
   *n_threads = wanted;
   for (size_t i = 0; i < MQ_COUNT(names) && *n_threads == 0; i++) {
     const char *text = getenv(names[i]);
-    int64_t value;
+    int64_t value; /* OMP_NUM_THREADS may name one number per nesting level: the first counts */
     if (!text || !*text)
       continue;
-    if (!mq_parse_i64(mq_str_of(text), &value) || value < 1 || value > 4096)
+    if (!mq_parse_i64((mq_str){text, strcspn(text, ",")}, &value) || value < 1 || value > 4096)
       return mq_fail(MQ_USAGE, "%s: \"%s\" is not a number from 1 to 4096", names[i], text);
     *n_threads = (int)value;
   }
@@ -96,10 +96,18 @@ static mq_status backend_open(const mq_backend_options *options, mq_backend **ou
   mq_backend *backend = mq_alloc(1, sizeof *backend);
   MQ_TRY(choose_isa(wanted && *wanted ? wanted : NULL, &isa));
   backend->isa = *isa;
+#if defined(__x86_64__)
+  if (isa == &mq_isa_avx512 && __builtin_cpu_supports("avx512vnni")) { /* Cascade Lake, Ice Lake: no bf16 */
+    backend->isa.name = "avx512 with vnni";
+    backend->isa.tile_i8 = mq_isa_avx512_dot.tile_i8;
+    backend->isa.i8_per_word = mq_isa_avx512_dot.i8_per_word;
+    backend->isa.to_i8 = mq_isa_avx512_dot.to_i8;
+  }
+#endif
   MQ_TRY(choose_threads(options ? options->n_threads : 0, &backend->n_threads));
   MQ_TRY(mq_threads_start(backend->n_threads, &backend->threads));
   cpu_name(name);
-  snprintf(backend->description, sizeof backend->description, "cpu: %s (%s), %d thread%s", isa->name, name,
+  snprintf(backend->description, sizeof backend->description, "cpu: %s (%s), %d thread%s", backend->isa.name, name,
            backend->n_threads, backend->n_threads == 1 ? "" : "s");
   *out = backend;
   backend = NULL;
@@ -125,8 +133,7 @@ static const char *describe(const mq_backend *backend) {
 }
 
 static bool has_fast(const mq_backend *backend, mq_dtype dtype) {
-  return dtype == MQ_F32 || (dtype == MQ_BF16 && backend->isa.tile_bf16) ||
-         (dtype == MQ_I8 && backend->isa.i8_per_word == 4);
+  return (dtype == MQ_BF16 && backend->isa.tile_bf16) || (dtype == MQ_I8 && backend->isa.i8_per_word == 4);
 }
 
 /* Device memory is host memory here. */
@@ -143,7 +150,8 @@ static void release(mq_backend *backend, void *memory) {
 
 static mq_status copy(mq_backend *backend, void *to, const void *from, size_t n_bytes) {
   (void)backend;
-  memcpy(to, from, n_bytes);
+  if (n_bytes > 0)
+    memcpy(to, from, n_bytes);
   return MQ_OK;
 }
 

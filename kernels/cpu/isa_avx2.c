@@ -3,8 +3,7 @@
 #define MQ_ISA_AVX2
 #include "kernels/cpu/isa_table.h"
 
-const mq_isa mq_isa_avx2 = {MQ_ISA_COMMON, .name = "avx2", .tile_i8 = tile_i8_pairs, .i8_per_word = 2,
-                            .to_i8 = to_i8_pairs};
+const mq_isa mq_isa_avx2 = {MQ_ISA_COMMON, .name = "avx2", .tile_i8 = tile_i8_pairs, .i8_per_word = 2};
 #else
 typedef int not_for_this_machine;
 #endif

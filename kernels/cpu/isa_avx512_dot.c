@@ -10,8 +10,7 @@ const mq_isa mq_isa_avx512_dot = {MQ_ISA_COMMON,
                                   .tile_bf16 = tile_bf16,
                                   .to_bf16 = to_bf16,
                                   .tile_i8 = tile_i8_bytes,
-                                  .i8_per_word = 4,
-                                  .to_i8 = to_i8_bytes};
+                                  .i8_per_word = 4};
 #else
 typedef int not_for_this_machine;
 #endif

@@ -17,23 +17,36 @@ INLINE v16 gelu_tanh(v16 x) { /* the same with tanh(sqrt(2/pi) (x + 0.044715 x^3
   return v16_fma(half, v16_tanh(inner), half);
 }
 
+INLINE v16 finish_16(v16 y, v16 bias, const mq_finish_args *args, const mq_activation activation) {
+  if (args->bias)
+    y = v16_add(y, bias);
+  if (activation == MQ_ACT_GELU)
+    y = gelu(y);
+  else if (activation == MQ_ACT_GELU_TANH)
+    y = gelu_tanh(y);
+  else if (activation == MQ_ACT_RELU)
+    y = v16_max(v16_set(0.0f), y); /* NaN comes through: max gives its second operand then */
+  return y;
+}
+
 INLINE void finish_rows(const mq_finish_args *args, const mq_activation activation) {
-  for (int r = 0; r < args->n_rows; r++)
-    for (int j = 0; j < args->n_columns; j += 16) {
-      int n = args->n_columns - j < 16 ? args->n_columns - j : 16;
-      v16 y = v16_load(args->c + r * MQ_PANEL + j);
-      if (args->bias)
-        y = v16_add(y, v16_load_n(args->bias + j, n));
-      if (activation == MQ_ACT_GELU)
-        y = gelu(y);
-      else if (activation == MQ_ACT_GELU_TANH)
-        y = gelu_tanh(y);
-      else if (activation == MQ_ACT_RELU)
-        y = v16_max(v16_set(0.0f), y); /* NaN comes through: max gives its second operand then */
-      if (args->residual)
-        y = v16_add(y, v16_load_n(args->residual + r * args->residual_stride + j, n));
-      v16_store_n(args->y + r * args->y_stride + j, y, n);
+  for (int j = 0; j < args->n_columns; j += 16) {
+    const int n = args->n_columns - j < 16 ? args->n_columns - j : 16;
+    const float *c = args->c + j, *residual = args->residual ? args->residual + j : NULL;
+    float *to = args->y + j;
+    const v16 bias = args->bias ? v16_load_n(args->bias + j, n) : v16_set(0.0f);
+    for (int r = 0; r < args->n_rows; r++, c += MQ_PANEL, to += args->y_stride) {
+      v16 y = finish_16(v16_load(c), bias, args, activation);
+      if (residual) {
+        y = v16_add(y, n == 16 ? v16_load(residual) : v16_load_n(residual, n));
+        residual += args->residual_stride;
+      }
+      if (n == 16)
+        v16_store(to, y);
+      else
+        v16_store_n(to, y, n);
     }
+  }
 }
 
 static void finish(const mq_finish_args *args) {

@@ -57,6 +57,8 @@ static float weight_at(mq_dtype dtype, const void *weights, int64_t i) {
 static uint16_t bf16_of(float value) {
   uint32_t bits;
   memcpy(&bits, &value, sizeof bits);
+  if ((bits & 0x7FFFFFFF) > 0x7F800000)
+    return (uint16_t)(bits >> 16 | 64); /* NaN stays NaN */
   return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
@@ -106,6 +108,9 @@ mq_status mq_cpu_matrix_create(mq_backend *backend, mq_dtype source_dtype, const
       (source_dtype != MQ_F32 && source_dtype != MQ_F16 && source_dtype != MQ_BF16))
     return mq_fail(MQ_INTERNAL, "matrix [%lld, %lld] of %s from %s", (long long)n, (long long)k, mq_dtype_name(dtype),
                    mq_dtype_name(source_dtype));
+  if (dtype == MQ_I8 && k > 1 << 15) /* 2^15 * 255 * 128 is still an int32 */
+    return mq_fail(MQ_DATA, "matrix [%lld, %lld]: int8 sums overflow beyond k = 32768: take float32 or bfloat16",
+                   (long long)n, (long long)k);
   mq_matrix *matrix = mq_alloc(1, sizeof *matrix);
   *matrix =
       (mq_matrix){.dtype = dtype, .is_narrow = per_word > 1, .n = n, .k = k, .n_steps = (k + per_word - 1) / per_word};
@@ -143,13 +148,15 @@ void mq_cpu_matrix_destroy(mq_backend *backend, mq_matrix *matrix) {
 
 /* ---- the product ---- */
 
-/* Bytes of x that a block may have: half of the smallest level-2 cache in use (Zen 1: 512 KiB). */
-enum { BLOCK_BYTES = 256 * 1024, TASKS_PER_THREAD = 4 };
+/* Bytes of x that a block may have: a part of the smallest level-2 cache in use (256 KiB) beside a panel of weights. */
+enum { BLOCK_BYTES = 160 * 1024, TASKS_PER_THREAD = 4 };
 
 typedef struct gemm_job {
-  mq_backend *backend;
+  const mq_backend *backend;
   const mq_gemm_args *args;
-  int64_t block_rows;
+  int64_t n_tiles, block_tiles;   /* rows: in all, of a task */
+  int64_t n_panels, block_panels; /* columns, likewise */
+  int64_t n_column_blocks;
 } gemm_job;
 
 /* A thread's scratch: one tile, then scales and words of a narrowed block. */
@@ -158,18 +165,40 @@ typedef struct gemm_scratch {
   uint32_t words[];
 } gemm_scratch;
 
+/* Tiles share the rows evenly: 65 rows are 6 tiles of 10 or 11, not five of 12 and one of 5. */
+static int64_t tile_row(const gemm_job *job, int64_t tile) {
+  return tile * job->args->m / job->n_tiles;
+}
+
+static void norm_of_rows(const gemm_job *job, int64_t first, int64_t n_rows) {
+  const mq_gemm_args *args = job->args;
+  float *y = args->y + first * args->y_stride;
+  job->backend->isa.norm_rows(n_rows, (int)args->w->n, y, args->y_stride, NULL, 0, args->ln_gamma, args->ln_beta,
+                              args->ln_eps, y, args->y_stride);
+}
+
+static void norm_row(void *context, int thread, int64_t row) {
+  (void)thread;
+  norm_of_rows(context, row, 1);
+}
+
 static void multiply_block(void *context, int thread, int64_t task) {
   const gemm_job *job = context;
   const mq_gemm_args *args = job->args;
   const mq_matrix *w = args->w;
   const mq_isa *isa = &job->backend->isa;
   gemm_scratch *scratch = mq_cpu_scratch_of(job->backend, thread);
-  int64_t first = task * job->block_rows, n_rows = MQ_MIN(args->m - first, job->block_rows), a_stride = args->x_stride;
+  const int64_t first_tile = task / job->n_column_blocks * job->block_tiles;
+  const int64_t end_tile = MQ_MIN(first_tile + job->block_tiles, job->n_tiles);
+  const int64_t first_panel = task % job->n_column_blocks * job->block_panels;
+  const int64_t end_panel = MQ_MIN(first_panel + job->block_panels, job->n_panels);
+  const int64_t first = tile_row(job, first_tile), n_rows = tile_row(job, end_tile) - first;
+  int64_t a_stride = args->x_stride;
   const uint32_t *a = (const uint32_t *)(args->x + first * args->x_stride);
   float *row_scale = (float *)scratch->words;
-  mq_tile_function *tile = isa->tile_f32;
+  mq_tile_function *compute = isa->tile_f32;
   if (w->is_narrow) {
-    uint32_t *words = scratch->words + job->block_rows;
+    uint32_t *words = scratch->words + n_rows;
     for (int64_t r = 0; r < n_rows; r++) {
       const float *x = args->x + (first + r) * args->x_stride;
       if (w->dtype == MQ_I8)
@@ -179,46 +208,55 @@ static void multiply_block(void *context, int thread, int64_t task) {
     }
     a = words;
     a_stride = w->n_steps;
-    tile = w->dtype == MQ_I8 ? isa->tile_i8 : isa->tile_bf16;
+    compute = w->dtype == MQ_I8 ? isa->tile_i8 : isa->tile_bf16;
   }
-  float *y = args->y + first * args->y_stride;
-  const float *residual = args->residual ? args->residual + first * args->residual_stride : NULL;
-  for (int64_t j = 0; j < w->n; j += MQ_PANEL)
-    for (int64_t r = 0; r < n_rows; r += isa->tile_rows) {
-      int n_tile_rows = (int)MQ_MIN(n_rows - r, (int64_t)isa->tile_rows);
-      tile(n_tile_rows, w->n_steps, a + r * a_stride, a_stride, mq_matrix_panel(w, j / MQ_PANEL), scratch->tile,
-           MQ_PANEL);
+  for (int64_t panel = first_panel; panel < end_panel; panel++) {
+    const int64_t j = panel * MQ_PANEL;
+    for (int64_t tile = first_tile; tile < end_tile; tile++) {
+      const int64_t row = tile_row(job, tile), r = row - first;
+      const int n_tile_rows = (int)(tile_row(job, tile + 1) - row);
+      compute(n_tile_rows, w->n_steps, a + r * a_stride, a_stride, mq_matrix_panel(w, panel), scratch->tile, MQ_PANEL);
       if (w->dtype == MQ_I8)
         isa->scale_i8(n_tile_rows, row_scale + r, w->scale + j, w->correction + j, scratch->tile);
       mq_finish_args finish = {.n_rows = n_tile_rows,
                                .n_columns = (int)MQ_MIN(w->n - j, (int64_t)MQ_PANEL),
                                .c = scratch->tile,
                                .bias = args->bias ? args->bias + j : NULL,
-                               .residual = residual ? residual + r * args->residual_stride + j : NULL,
+                               .residual = args->residual ? args->residual + row * args->residual_stride + j : NULL,
                                .residual_stride = args->residual_stride,
                                .activation = args->activation,
-                               .y = y + r * args->y_stride + j,
+                               .y = args->y + row * args->y_stride + j,
                                .y_stride = args->y_stride};
       isa->finish(&finish);
     }
-  if (args->ln_gamma)
-    isa->norm_rows(n_rows, (int)w->n, y, args->y_stride, NULL, 0, args->ln_gamma, args->ln_beta, args->ln_eps, y,
-                   args->y_stride);
+  }
+  if (args->ln_gamma && job->n_column_blocks == 1)
+    norm_of_rows(job, first, n_rows);
 }
 
 mq_status mq_cpu_gemm(mq_backend *backend, const mq_gemm_args *args) {
   mq_status status = MQ_OK;
   const mq_matrix *w = args->w;
-  int64_t tile_rows = backend->isa.tile_rows;
-  int64_t block_rows =
-      MQ_MAX((int64_t)BLOCK_BYTES / (4 * MQ_MAX(w->n_steps, (int64_t)1)) / tile_rows, (int64_t)1) * tile_rows;
-  int64_t even_rows =
-      (args->m + (int64_t)backend->n_threads * TASKS_PER_THREAD - 1) / (backend->n_threads * TASKS_PER_THREAD);
-  block_rows = MQ_MIN(block_rows, MQ_MAX(mq_round_up(even_rows, tile_rows), tile_rows));
-  gemm_job job = {backend, args, block_rows};
-  MQ_TRY(mq_cpu_scratch(backend,
-                        sizeof(gemm_scratch) + (w->is_narrow ? (size_t)block_rows * (size_t)(w->n_steps + 1) * 4 : 0)));
-  mq_threads_run(backend->threads, (args->m + block_rows - 1) / block_rows, multiply_block, &job);
+  const int64_t tile_rows = backend->isa.tile_rows, tile_bytes = tile_rows * 4 * MQ_MAX(w->n_steps, (int64_t)1);
+  const int64_t n_wanted = backend->n_threads == 1 ? 1 : (int64_t)backend->n_threads * TASKS_PER_THREAD;
+  if (args->m <= 0 || w->n == 0)
+    return MQ_OK;
+  gemm_job job = {.backend = backend, .args = args, .n_panels = (w->n + MQ_PANEL - 1) / MQ_PANEL};
+  job.n_tiles = (args->m + tile_rows - 1) / tile_rows;
+  job.block_tiles = MQ_MAX(MQ_MIN(BLOCK_BYTES / tile_bytes, job.n_tiles / n_wanted), (int64_t)1);
+  const int64_t n_row_blocks = (job.n_tiles + job.block_tiles - 1) / job.block_tiles;
+
+  /* Few rows: columns are shared out too, though a LayerNorm stays with its block as long as each thread has one. */
+  const bool is_uncut = n_row_blocks >= (args->ln_gamma ? backend->n_threads : n_wanted);
+  const int64_t n_cuts = is_uncut ? 1 : MQ_MIN((n_wanted + n_row_blocks - 1) / n_row_blocks, job.n_panels);
+  job.block_panels = (job.n_panels + n_cuts - 1) / n_cuts;
+  job.n_column_blocks = (job.n_panels + job.block_panels - 1) / job.block_panels;
+
+  size_t words = w->is_narrow ? (size_t)(job.block_tiles * tile_rows) * (size_t)(w->n_steps + 1) : 0;
+  MQ_TRY(mq_cpu_scratch(backend, sizeof(gemm_scratch) + words * sizeof(uint32_t)));
+  mq_threads_run(backend->threads, n_row_blocks * job.n_column_blocks, multiply_block, &job);
+  if (args->ln_gamma && job.n_column_blocks > 1)
+    mq_threads_run(backend->threads, args->m, norm_row, &job);
 done:
   return status;
 }

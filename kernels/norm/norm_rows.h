@@ -10,31 +10,40 @@
 static void norm_rows(int64_t n_rows, int width, const float *x, int64_t x_stride, const float *residual,
                       int64_t residual_stride, const float *gamma, const float *beta, float eps, float *y,
                       int64_t y_stride) {
+  const int whole = width / 16 * 16, rest = width - whole; /* masks cost on AVX2: only for the rest */
   for (int64_t r = 0; r < n_rows; r++, x += x_stride, y += y_stride) {
     const float *from = x;
     if (residual) {
-      for (int j = 0; j < width; j += 16) {
-        int n = width - j < 16 ? width - j : 16;
-        v16_store_n(y + j, v16_add(v16_load_n(x + j, n), v16_load_n(residual + j, n)), n);
-      }
+      for (int j = 0; j < whole; j += 16)
+        v16_store(y + j, v16_add(v16_load(x + j), v16_load(residual + j)));
+      if (rest)
+        v16_store_n(y + whole, v16_add(v16_load_n(x + whole, rest), v16_load_n(residual + whole, rest)), rest);
       residual += residual_stride;
       from = y;
     }
     v16 sum = v16_set(0.0f);
-    for (int j = 0; j < width; j += 16)
-      sum = v16_add(sum, v16_load_n(from + j, width - j < 16 ? width - j : 16));
-    v16 mean = v16_set(v16_sum(sum) / (float)width);
+    for (int j = 0; j < whole; j += 16)
+      sum = v16_add(sum, v16_load(from + j));
+    if (rest)
+      sum = v16_add(sum, v16_load_n(from + whole, rest));
+    const v16 mean = v16_set(v16_sum(sum) / (float)width);
     sum = v16_set(0.0f);
-    for (int j = 0; j < width; j += 16) {
-      int n = width - j < 16 ? width - j : 16;
-      v16 difference = v16_first_n(v16_sub(v16_load_n(from + j, n), mean), v16_set(0.0f), n);
+    for (int j = 0; j < whole; j += 16) {
+      v16 difference = v16_sub(v16_load(from + j), mean);
       sum = v16_fma(difference, difference, sum);
     }
-    v16 scale = v16_set(1.0f / sqrtf(v16_sum(sum) / (float)width + eps));
-    for (int j = 0; j < width; j += 16) {
-      int n = width - j < 16 ? width - j : 16;
-      v16 normed = v16_mul(v16_sub(v16_load_n(from + j, n), mean), scale);
-      v16_store_n(y + j, v16_fma(normed, v16_load_n(gamma + j, n), v16_load_n(beta + j, n)), n);
+    if (rest) {
+      v16 difference = v16_first_n(v16_sub(v16_load_n(from + whole, rest), mean), v16_set(0.0f), rest);
+      sum = v16_fma(difference, difference, sum);
+    }
+    const v16 scale = v16_set(1.0f / sqrtf(v16_sum(sum) / (float)width + eps));
+    for (int j = 0; j < whole; j += 16) {
+      v16 normed = v16_mul(v16_sub(v16_load(from + j), mean), scale);
+      v16_store(y + j, v16_fma(normed, v16_load(gamma + j), v16_load(beta + j)));
+    }
+    if (rest) {
+      v16 normed = v16_mul(v16_sub(v16_load_n(from + whole, rest), mean), scale);
+      v16_store_n(y + whole, v16_fma(normed, v16_load_n(gamma + whole, rest), v16_load_n(beta + whole, rest)), rest);
     }
   }
 }
