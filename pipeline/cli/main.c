@@ -28,6 +28,7 @@ static const command commands[] = {
 
     {"Tools", "tokenize", mq_cmd_tokenize, "texts to token ids"},
     {"Tools", "embed", mq_cmd_embed, "texts to vectors"},
+    {"Tools", "simulate", mq_cmd_simulate, "invented viewers, and titles, to try things with"},
 };
 
 static void print_help(FILE *file) {
