@@ -60,6 +60,8 @@ const mq_job_key mq_job_keys[] = {
     COLUMN("inputs.titles[].columns.runtime", title.runtime, "minutes"),
 
     EVERY_INPUT("inputs.histories[]"),
+    NUMBER("inputs.histories[].max_unknown", 0, INPUT(max_unknown), "0.05", 0, 1,
+           "share of events whose title is not in the catalog (or the map); above it the run stops with exit code 65"),
     COLUMN("inputs.histories[].columns.viewer", history.viewer, "column or member with the viewer's id"),
     COLUMN("inputs.histories[].columns.title", history.title, "the title's id"),
     COLUMN("inputs.histories[].columns.time", history.time, "when: Unix seconds or a date"),
