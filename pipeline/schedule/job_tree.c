@@ -269,62 +269,64 @@ bool mq_node_is_null(const mq_node *node) {
                    (node->text[0] == 0 || strcmp(node->text, "~") == 0 || strcmp(node->text, "null") == 0));
 }
 
+/* Entry `index` of the list at *node, one more than there are makes one. A single mapping stands for a list of one. */
+static mq_status pick_entry(mq_arena *arena, mq_node **node, int64_t index, const char *source) {
+  mq_node *list = *node, *found = NULL;
+  if (list->kind == MQ_NODE_SCALAR || !list->first)
+    list->kind = MQ_NODE_LIST; /* just made, or empty */
+  bool is_single = list->kind == MQ_NODE_MAP;
+  int64_t n_entries = is_single;
+  if (is_single)
+    found = index == 0 ? list : NULL;
+  else
+    for (mq_node *entry = list->first; entry; entry = entry->next, n_entries++)
+      if (n_entries == index)
+        found = entry;
+  if (!found && (is_single || index != n_entries))
+    return mq_fail(MQ_USAGE, "%s: there is no [%lld]: the list has %lld entr%s", source, (long long)index,
+                   (long long)n_entries, n_entries == 1 ? "y" : "ies");
+  if (!found)
+    node_append(list, found = node_new(arena, MQ_NODE_MAP, source, 0));
+  *node = found;
+  return MQ_OK;
+}
+
+/* The child of *node with this name, made when there is none. What else stands there gives way. */
+static mq_status pick_child(mq_arena *arena, mq_node **node, mq_str name, const char *source) {
+  mq_node *map = *node, *child = mq_node_child(map, name);
+  if (map->kind == MQ_NODE_LIST && map->first)
+    return mq_fail(MQ_USAGE, "%s: there is a list in front of \"%.*s\": say which entry with [0]", source, (int)name.n,
+                   name.at);
+  map->kind = MQ_NODE_MAP;
+  if (!child) {
+    child = node_new(arena, MQ_NODE_MAP, source, 0);
+    char *key = mq_arena_alloc(arena, name.n + 1, 1);
+    memcpy(key, name.at, name.n);
+    child->key = key;
+    node_append(map, child);
+  }
+  *node = child;
+  return MQ_OK;
+}
+
 mq_status mq_node_set(mq_arena *arena, mq_node *root, const char *key, const char *value, const char *source) {
+  mq_status status = MQ_OK;
   mq_node *node = root;
-  int depth = 0;
-  for (const char *at = key; *at;) {
-    size_t n = strcspn(at, ".[");
-    if (n == 0 || ++depth > MQ_JOB_LIMIT_DEPTH)
-      return mq_fail(MQ_USAGE, "%s: \"%s\" is not a key: expected words with dots between, like stages.match.top_k",
+  for (const char *at = key; *at;) { /* words and numbers; a number is an entry of a list: a[0].b or a.0.b */
+    size_t n = strcspn(at, ".[]");
+    int64_t index;
+    if (n == 0 || at - key > MQ_JOB_LIMIT_KEY)
+      return mq_fail(MQ_USAGE,
+                     "%s: \"%s\" is not a key: expected words with dots between, like stages.match.top_k or "
+                     "inputs.titles[0].path",
                      source, key);
-    if (node->kind != MQ_NODE_MAP) { /* a scalar in the way gives way; a list needs an index */
-      if (node->kind == MQ_NODE_LIST)
-        return mq_fail(MQ_USAGE, "%s: \"%.*s\" is a list: say which with [0]", source, (int)(at - key - 1), key);
-      node->kind = MQ_NODE_MAP;
-    }
-    mq_node *child = mq_node_child(node, (mq_str){at, n});
-    if (!child) {
-      child = node_new(arena, MQ_NODE_MAP, source, 0);
-      char *name = mq_arena_alloc(arena, n + 1, 1);
-      memcpy(name, at, n);
-      child->key = name;
-      node_append(node, child);
-    }
-    node = child;
+    if (mq_parse_i64((mq_str){at, n}, &index))
+      MQ_TRY(pick_entry(arena, &node, index, source));
+    else
+      MQ_TRY(pick_child(arena, &node, (mq_str){at, n}, source));
     at += n;
-    if (*at == '[') {
-      size_t n_digits = strspn(at + 1, "0123456789");
-      int64_t index;
-      if (at[1 + n_digits] != ']' || !mq_parse_i64((mq_str){at + 1, n_digits}, &index))
-        return mq_fail(MQ_USAGE, "%s: \"%s\": expected a number in the brackets, like inputs.titles[0].path", source,
-                       key);
-      at += n_digits + 2;
-      if (node->kind == MQ_NODE_MAP && !node->first) /* just made, or {} */
-        node->kind = MQ_NODE_LIST;
-      if (node->kind == MQ_NODE_SCALAR) {
-        node->kind = MQ_NODE_LIST;
-      }
-      if (node->kind == MQ_NODE_LIST) {
-        mq_node *item = node->first;
-        int64_t n_items = 0;
-        for (; item && n_items < index; n_items++)
-          item = item->next;
-        if (!item && n_items < index)
-          return mq_fail(MQ_USAGE, "%s: there is no [%lld]: the list has %lld entries", source, (long long)index,
-                         (long long)n_items);
-        if (!item) {
-          item = node_new(arena, MQ_NODE_MAP, source, 0);
-          node_append(node, item);
-        }
-        node = item;
-      } else if (index > 0) { /* a single mapping stands for a list of one */
-        return mq_fail(MQ_USAGE, "%s: there is no [%lld]: the list has 1 entry", source, (long long)index);
-      }
-    }
-    if (*at == '.')
-      at++;
-    else if (*at)
-      return mq_fail(MQ_USAGE, "%s: \"%s\" is not a key: expected words with dots between", source, key);
+    at += *at == ']';
+    at += *at == '.' || *at == '[';
   }
   node->kind = MQ_NODE_SCALAR;
   node->style = MQ_NODE_FLAG;
@@ -332,5 +334,6 @@ mq_status mq_node_set(mq_arena *arena, mq_node *root, const char *key, const cha
   node->first = node->last = NULL;
   node->source = source;
   node->line = 0;
-  return MQ_OK;
+done:
+  return status;
 }

@@ -4,7 +4,7 @@
 
 #include "pipeline/base/base.h"
 
-enum { MQ_JOB_LIMIT_BYTES = 1 << 20, MQ_JOB_LIMIT_DEPTH = 16 };
+enum { MQ_JOB_LIMIT_BYTES = 1 << 20, MQ_JOB_LIMIT_DEPTH = 16, MQ_JOB_LIMIT_KEY = 120 };
 
 typedef enum mq_node_kind { MQ_NODE_SCALAR, MQ_NODE_LIST, MQ_NODE_MAP } mq_node_kind;
 
@@ -26,7 +26,7 @@ typedef struct mq_node {
 
 /* Everything lives in the arena. MQ_CONFIG with file and line. */
 mq_status mq_node_parse(mq_arena *arena, const char *path, mq_str text, mq_node **root);
-/* Puts `value` at "a.b[0].c", making the maps on the way. */
+/* Puts `value` at "a.b[0].c" (or a.b.0.c), making what is not there on the way. */
 mq_status mq_node_set(mq_arena *arena, mq_node *root, const char *key, const char *value, const char *source);
 /* The child `key` of a map; NULL when there is none or `node` is no map. */
 mq_node *mq_node_child(const mq_node *node, mq_str key);

@@ -65,6 +65,7 @@ expect 74 'standard output: No space left' sh -c '"$MARQUEE" --help >/dev/full'
 # every command that the help lists says what it does, and refuses what it does not know
 "$MARQUEE" --help | sed -nE 's/^  ([a-z]+) .*/\1/p' >"$folder/commands"
 [ "$(wc -l <"$folder/commands")" -ge 5 ] || { echo "FAILED: --help lists no commands"; exit 1; }
+[ -z "$(sort "$folder/commands" | uniq -d)" ] || { echo "FAILED: --help lists a command twice"; exit 1; }
 while read -r command; do
   expect 0 "^Usage: marquee $command " "$MARQUEE" "$command" --help
   nothing_on stderr

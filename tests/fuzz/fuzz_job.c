@@ -1,5 +1,5 @@
-/* fuzz_job: any bytes as a job file. The first byte chooses YAML or JSON; what loads must survive its own full JSON and
- * come back as the same job. */
+/* fuzz_job: any bytes as a job file. The first byte chooses YAML or JSON, and whether the first line is a --set; what
+ * loads must survive its own full JSON and come back as the same job. */
 #include "pipeline/schedule/job.h"
 
 #include <stdlib.h>
@@ -13,7 +13,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes) {
     return 0;
   const char *path = bytes[0] & 1 ? "/fuzz/job.json" : "/fuzz/job.yaml";
   mq_str text = {(const char *)bytes + 1, n_bytes - 1};
-  if (mq_job_parse(path, text, 0, NULL, NULL, &job) != MQ_OK) {
+  char set[256];
+  const char *sets[] = {set};
+  int n_sets = bytes[0] >> 1 & 1;
+  if (n_sets) {
+    const char *end = memchr(text.at, '\n', text.n);
+    size_t n = MQ_MIN(end ? (size_t)(end - text.at) : text.n, sizeof set - 1);
+    memcpy(set, text.at, n);
+    set[n] = 0;
+    text = (mq_str){text.at + n, text.n - n};
+  }
+  if (mq_job_parse(path, text, n_sets, sets, NULL, &job) != MQ_OK) {
     if (!*mq_status_message())
       abort(); /* an error without a word */
     return 0;

@@ -299,7 +299,7 @@ static void flags_win_over_the_environment_and_that_over_the_file(void **state) 
   mq_job *job;
   const char *text = LEAST "stages: {match: {top_k: 5, fit: false, long_tail: 0.25}}\n";
   const char *sets[] = {"stages.match.top_k=7", "inputs.titles[0].columns.id=imdb=id",
-                        "stages.embed.text=", "inputs.titles[1].path=more.csv", "inputs.viewers[0].path=viewers.csv"};
+                        "stages.embed.text=", "inputs.titles[1].path=more.csv", "inputs.viewers.0.path=viewers.csv"};
   setenv("MARQUEE_STAGES_MATCH_TOP_K", "6", 1);
   setenv("MARQUEE_STAGES_MATCH_FIT", "true", 1);
   assert_int_equal(parse("job.yaml", text, (int)MQ_COUNT(sets), sets, &job), MQ_OK);
@@ -338,13 +338,14 @@ static void bad_flags_are_named_as_such(void **state) {
       {"stages.match.topk=5", "--set stages.match.topk=5: stages.match.topk: unknown key: did you mean \"top_k\"?"},
       {"stages..top_k=5",
        "--set stages..top_k=5: \"stages..top_k\" is not a key: expected words with dots between, like "
-       "stages.match.top_k"},
+       "stages.match.top_k or inputs.titles[0].path"},
       {"stages.match=5", "--set stages.match=5: stages.match: expected a section with keys, found a single value"},
-      {"inputs.titles[2].path=a", "--set inputs.titles[2].path=a: there is no [2]: the list has 1 entries"},
-      {"inputs.titles.path=a", "--set inputs.titles.path=a: \"inputs.titles\" is a list: say which with [0]"},
+      {"inputs.titles[2].path=a", "--set inputs.titles[2].path=a: there is no [2]: the list has 1 entry"},
+      {"inputs.titles[-1].path=a", "--set inputs.titles[-1].path=a: there is no [-1]: the list has 1 entry"},
+      {"inputs.titles.path=a",
+       "--set inputs.titles.path=a: there is a list in front of \"path\": say which entry with [0]"},
       {"inputs.titles[x].path=a",
-       "--set inputs.titles[x].path=a: \"inputs.titles[x].path\": expected a number in the brackets, like "
-       "inputs.titles[0].path"},
+       "--set inputs.titles[x].path=a: there is a list in front of \"x\": say which entry with [0]"},
       {"stages.match.top_k=", "--set stages.match.top_k=: stages.match.top_k: \"\" is not a whole number (1 to 1000)"},
       {"name=\xff", "--set name=\xff: not valid UTF-8"},
   };
