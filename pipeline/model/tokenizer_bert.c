@@ -114,10 +114,10 @@ static void word_take(scanner *s, int n, size_t from, const size_t *byte_to) {
   }
 }
 
-static void added_take(scanner *s, int32_t id, size_t from, size_t to) {
+/* An added token: it fits or it does not, so where a piece of it ends is never asked. */
+static void id_take(scanner *s, int32_t id, size_t from) {
   s->ids[0] = id;
-  s->ends[0] = (uint16_t)1;
-  word_take(s, 1, from, &to);
+  word_take(s, 1, from, NULL);
 }
 
 static void word_finish(scanner *s) {
@@ -287,11 +287,7 @@ static void ascii_words(scanner *s) {
     for (size_t i = 0; i < n_kept; i++)
       s->word[i] = (char)fold[text[start + i]];
     int n = mq_wordpiece_word(&s->tokenizer->model, s->word, n_kept, n_bytes, s->ids, s->ends);
-    if (n_kept < n_bytes) {
-      added_take(s, s->ids[0], start, at);
-      continue;
-    }
-    word_take(s, n, start, NULL);
+    word_take(s, n, start, NULL); /* [UNK] when the word was cut: one id */
   }
   s->at = at;
 }
@@ -347,7 +343,7 @@ static void normal_split(scanner *s) {
     if (!s->is_full)
       word_finish(s);
     if (has_match && !s->is_full) {
-      added_take(s, match.id, s->origins[match.start].from, s->origins[match.end - 1].to);
+      id_take(s, match.id, s->origins[match.start].from);
       at = match.end;
     }
   } while (has_match && !s->is_full);
@@ -371,7 +367,7 @@ mq_status mq_bert_encode(const mq_tokenizer *tokenizer, mq_str text, int64_t roo
       normal_split(&s);
     if (s.is_full || !s.has_match)
       break;
-    added_take(&s, s.match.id, s.match.start, s.match.end);
+    id_take(&s, s.match.id, s.match.start);
     s.at = s.limit = s.match.end;
     s.has_match = false;
   }
