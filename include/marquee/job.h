@@ -52,7 +52,7 @@ typedef struct mq_input {
 typedef struct mq_job {
   const char *path; /* the file it was read from */
   const char *name; /* [a-z0-9-]{1,63} */
-  int32_t date;     /* days since 1970-01-01: the logical date of the run, from --date */
+  int32_t date;     /* days since 1970-01-01: the logical date of the run, from --date; INT32_MIN: not said */
   int n_titles, n_histories, n_viewers;
   mq_input *titles, *histories, *viewers; /* inputs.titles, inputs.histories, inputs.viewers (optional) */
 

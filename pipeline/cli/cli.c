@@ -14,9 +14,12 @@ enum { KEY_JSON = 0x1000, KEY_LOG_FORMAT, KEY_SET, KEY_DATE };
 
 static const char *const log_formats[] = {"text", "logfmt", "json"}; /* in the order of mq_log_format */
 
+static bool is_log_chosen; /* not auto: something reads stderr line by line */
+
 /* False when `name` is no log format. */
 static bool choose_log_format(const char *name) {
-  if (strcmp(name, "auto") == 0) {
+  is_log_chosen = strcmp(name, "auto") != 0;
+  if (!is_log_chosen) {
     mq_cli.log_format = isatty(STDERR_FILENO) ? MQ_LOG_TEXT : MQ_LOG_LOGFMT;
     return true;
   }
@@ -124,10 +127,18 @@ int mq_cli_report(mq_status status) {
     mq_buffer_text(&line, "}}");
     puts(line.at);
     mq_buffer_free(&line);
-  } else {
+  }
+  bool is_error = status != MQ_SKIPPED && status != MQ_TEMP_FAIL;
+  if (is_log_chosen && mq_cli.log_format != MQ_LOG_TEXT) {
+    char *message = mq_strdup(mq_status_message());
+    for (char *at = message; *at; at++) /* one line, one pair of quotes */
+      *at = *at == '\n' ? '|' : *at == '"' || *at == '\\' ? '\'' : *at;
+    mq_log(is_error ? MQ_LOG_ERROR : MQ_LOG_WARN, is_error ? "failed" : "ended", "code=%d class=\"%s\" message=\"%s\"",
+           (int)status, mq_status_name(status), message);
+    free(message);
+  } else if (!mq_cli.is_json) {
     fflush(stdout);
-    fprintf(stderr, "marquee: %s: %s\n", status == MQ_SKIPPED || status == MQ_TEMP_FAIL ? "note" : "error",
-            mq_status_message());
+    fprintf(stderr, "marquee: %s: %s\n", is_error ? "error" : "note", mq_status_message());
   }
   return (int)status;
 }

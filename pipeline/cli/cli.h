@@ -28,8 +28,8 @@ extern mq_cli_flags mq_cli;
  * itself with 64 on a usage error and with 0 after --help. `input` is the state->input of `argp`'s own parser. */
 void mq_cli_parse(const struct argp *argp, int argc, char **argv, void *input);
 
-/* Ends a command: prints a failed status on stderr ("marquee: error: ..."; with --json {"error": {...}} on stdout) and
- * returns it as the exit code. */
+/* Ends a command: prints a failed status on stderr ("marquee: error: ...", or a log event where --log-format asked for
+ * logfmt or json), with --json {"error": {...}} on stdout instead, and returns it as the exit code. */
 int mq_cli_report(mq_status status);
 
 /* JOB, --set KEY=VALUE and --date: put &mq_cli_job_argp among the children of a command that takes a job file; its own

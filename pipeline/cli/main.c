@@ -62,6 +62,8 @@ static int fail_unknown(const char *name) {
   const char *names[MQ_COUNT(commands)];
   for (size_t i = 0; i < MQ_COUNT(commands); i++)
     names[i] = commands[i].name;
+  if (name[0] == '-')
+    return mq_cli_report(mq_fail(MQ_USAGE, "\"%s\": options come behind the command: marquee COMMAND %s", name, name));
   const char *closest = mq_closest(name, names, (int)MQ_COUNT(commands));
   if (closest)
     return mq_cli_report(mq_fail(MQ_USAGE, "\"%s\" is no command: did you mean \"%s\"?", name, closest));

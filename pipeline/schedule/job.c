@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 typedef struct loaded_job {
@@ -515,7 +516,10 @@ done:
 
 mq_status mq_job_load(const char *path, int n_sets, const char *const *sets, const char *date, mq_job **job) {
   mq_buffer text = {0};
+  struct stat about;
   *job = NULL;
+  if (stat(path, &about) == 0 && S_ISDIR(about.st_mode))
+    return mq_fail(MQ_NO_INPUT, "%s: is a folder: name the job file in it", path);
   mq_status status = mq_read_file(path, MQ_JOB_LIMIT_BYTES, &text);
   if (status == MQ_DATA)
     status = MQ_CONFIG;

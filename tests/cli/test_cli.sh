@@ -59,7 +59,7 @@ expect 0 '^cpu: ' "$MARQUEE" --version
 expect 64 'error: "valdate" is no command: did you mean "validate"\?' "$MARQUEE" valdate
 expect 64 'error: "banana" is no command: `marquee --help` lists them' "$MARQUEE" banana
 expect 64 'is no command' "$MARQUEE" help banana
-expect 64 'is no command' "$MARQUEE" --json
+expect 64 '"--json": options come behind the command' "$MARQUEE" --json
 expect 74 'standard output: No space left' sh -c '"$MARQUEE" --help >/dev/full'
 
 # every command that the help lists says what it does, and refuses what it does not know
@@ -99,6 +99,13 @@ expect 78 'no column "titel" \(it has id, title, year\)|did you mean "title"' \
 expect 64 'unknown key: did you mean "top_k"' "$MARQUEE" validate "$job" --set stages.match.topk=3
 expect 64 '^.*--date is "2023-02-30": expected YYYY-MM-DD' "$MARQUEE" validate "$job" --date 2023-02-30
 expect 64 'MARQUEE_DATE is "soon": expected YYYY-MM-DD' env MARQUEE_DATE=soon "$MARQUEE" validate "$job"
+
+expect 66 ': is a folder: name the job file in it' "$MARQUEE" validate "$folder/job"
+expect 66 '^\{"time":".*","level":"error","event":"failed","code":66,"class":"input is missing","message":".*nix.yaml: No' \
+  "$MARQUEE" validate --log-format json "$folder/nix.yaml"
+nothing_on stdout
+expect 64 '^time=.* level=error event=failed code=64 class="usage" message=".*unknown key: did you mean .top_k.\?"$' \
+  env MARQUEE_LOG_FORMAT=logfmt "$MARQUEE" validate "$job" --set stages.match.topk=3
 
 # where each value came from: flag, environment, file, default
 expect 0 '^stages.match.top_k +9 +--set stages.match.top_k=9$' \
