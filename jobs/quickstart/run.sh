@@ -4,10 +4,18 @@
 # Installs Debian packages when root (else names them), builds, fetches the encoder's weights, simulates viewers, runs the
 # job, and shows three viewers. A second run does nothing that is done already.
 set -eu
+case "${1:-}" in
+-*)
+  sed -n '2,5s/^# \{0,1\}//p' "$0"
+  [ "$1" = --help ] || [ "$1" = -h ] || exit 64
+  exit 0
+  ;;
+esac
 cd "$(dirname "$0")/../.."
 . jobs/packages.sh
 
 out=${1:-out/quickstart}
+case $out in /*) ;; *) out=$(pwd)/$out ;; esac
 date=${MARQUEE_DATE:-2026-11-23}
 # shellcheck disable=SC2086
 need_packages $BUILD_PACKAGES
@@ -21,8 +29,8 @@ sh jobs/fetch_minilm.sh
 [ -f "$out/data/events.csv" ] ||
   "$marquee" simulate --titles-file jobs/quickstart/titles.jsonl --viewers 1200 --seed 7 --until "$date" --output "$out/data"
 
-"$marquee" run jobs/quickstart/job.yaml --date "$date" --set "output.path=$(pwd)/$out" \
-  --set "inputs.viewers.0.path=$(pwd)/$out/data/viewers.csv" --set "inputs.histories.0.path=$(pwd)/$out/data/events.csv"
+"$marquee" run jobs/quickstart/job.yaml --date "$date" --set "output.path=$out" \
+  --set "inputs.viewers[0].path=$out/data/viewers.csv" --set "inputs.histories[0].path=$out/data/events.csv"
 
 # Three viewers of different kinds: the first, a middle and the last of the simulated ones.
 for line in 2 600 1201; do

@@ -559,6 +559,19 @@ done:
   return status;
 }
 
+mq_status mq_run_ensure(const mq_job *job, const char *until, mq_run **out, const mq_context **context) {
+  mq_status status = MQ_OK;
+  mq_run *run = NULL;
+  MQ_TRY(mq_run_open(job, false, &run));
+  MQ_TRY(mq_run_work(run, NULL, until, 1, 0));
+  MQ_TRY(mq_run_context(run, 0, context));
+  *out = run;
+  run = NULL;
+done:
+  mq_run_close(run);
+  return status;
+}
+
 /* ---- publishing ---- */
 
 mq_status mq_run_publish(mq_run *run, char **version, bool *is_new) {

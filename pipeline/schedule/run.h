@@ -31,6 +31,9 @@ mq_status mq_run_context(mq_run *run, int n_threads, const mq_context **context)
  * `until` (NULL: all), is done. n_workers > 1: that many processes, each with its share of n_threads (0: all cores). */
 mq_status mq_run_work(mq_run *run, const char *only, const char *until, int n_workers, int n_threads);
 
+/* For commands that look at a run's artifacts: opens it and computes what is missing up to `until` in this process. */
+mq_status mq_run_ensure(const mq_job *job, const char *until, mq_run **run, const mq_context **context);
+
 /* Puts the release in place and writes rejected.jsonl and report.json. version is malloc'ed. */
 mq_status mq_run_publish(mq_run *run, char **version, bool *is_new);
 
