@@ -13,34 +13,38 @@
 #include <stdlib.h>
 #include <string.h>
 
-static mq_status join_open(const mq_context *context, mq_artifact *files[2], mq_titles *titles,
-                           mq_histories *histories) {
-  mq_status status = MQ_OK;
-  MQ_TRY(mq_shard_open(context, "join", 0, &files[0]));
-  MQ_TRY(mq_shard_open(context, "join", 1, &files[1]));
-  MQ_TRY(mq_titles_read(files[0], titles));
-  MQ_TRY(mq_histories_read(files[1], histories));
-done:
+/* The keys of all viewers: all that a part needs of the histories, which are large. */
+static mq_status keys_read(const mq_artifact *histories, int64_t *n_viewers, const uint8_t (**keys)[MQ_KEY_BYTES]) {
+  int64_t dims[2];
+  mq_status status = mq_artifact_column(histories, "viewers/key", MQ_U8, 2, dims, (const void **)keys);
+  if (status == MQ_OK && dims[1] != MQ_KEY_BYTES)
+    status = mq_fail(MQ_DATA, "%s: column \"viewers/key\": a key is not %d bytes: remove the file, it is made again",
+                     mq_artifact_path(histories), (int)MQ_KEY_BYTES);
+  *n_viewers = dims[0];
   return status;
 }
 
 mq_status mq_publish_plan(const mq_context *context, mq_shard_plan *plan) {
   mq_status status = MQ_OK;
-  mq_artifact *files[2] = {NULL, NULL};
-  mq_titles titles;
-  mq_histories histories;
+  mq_artifact *titles = NULL, *histories = NULL;
+  mq_strings ids;
+  const uint8_t(*keys)[MQ_KEY_BYTES];
+  int64_t n_viewers;
   mq_shard_plan parts = {0};
-  MQ_TRY(join_open(context, files, &titles, &histories));
-  mq_shard_plan_rows(histories.n_viewers, context->job->output.part_viewers, &parts);
+  MQ_TRY(mq_shard_open(context, "join", 0, &titles));
+  MQ_TRY(mq_shard_open(context, "join", 1, &histories));
+  MQ_TRY(mq_artifact_strings(titles, "titles/id", &ids));
+  MQ_TRY(keys_read(histories, &n_viewers, &keys));
+  mq_shard_plan_rows(n_viewers, context->job->output.part_viewers, &parts);
   plan->n = 1 + parts.n;
   plan->shards = mq_alloc((size_t)plan->n, sizeof *plan->shards);
-  plan->shards[0] = (mq_shard){0, titles.n, (double)titles.n};
+  plan->shards[0] = (mq_shard){0, ids.n, (double)ids.n};
   for (int i = 0; i < parts.n; i++)
     plan->shards[1 + i] = parts.shards[i];
 done:
   free(parts.shards);
-  mq_artifact_close(files[0]);
-  mq_artifact_close(files[1]);
+  mq_artifact_close(titles);
+  mq_artifact_close(histories);
   return status;
 }
 
@@ -401,13 +405,16 @@ done:
 
 static mq_status write_catalog(const mq_context *context, const char *path, mq_shard_figures *figures) {
   mq_status status = MQ_OK;
-  mq_artifact *files[2] = {NULL, NULL};
+  mq_artifact *titles_file = NULL, *histories_file = NULL;
   mq_artifact_writer *writer = NULL;
   mq_titles titles;
   mq_histories histories;
   sharded embed = {0};
   int64_t n_tokens = 0;
-  MQ_TRY(join_open(context, files, &titles, &histories));
+  MQ_TRY(mq_shard_open(context, "join", 0, &titles_file));
+  MQ_TRY(mq_shard_open(context, "join", 1, &histories_file));
+  MQ_TRY(mq_titles_read(titles_file, &titles));
+  MQ_TRY(mq_histories_read(histories_file, &histories));
   MQ_TRY(sharded_open(context, "embed", &embed));
   MQ_TRY(mq_artifact_create(path, &writer));
   MQ_TRY(write_titles(writer, &titles));
@@ -419,8 +426,8 @@ static mq_status write_catalog(const mq_context *context, const char *path, mq_s
 done:
   mq_artifact_abandon(writer);
   sharded_close(&embed);
-  mq_artifact_close(files[0]);
-  mq_artifact_close(files[1]);
+  mq_artifact_close(titles_file);
+  mq_artifact_close(histories_file);
   return status;
 }
 
@@ -458,17 +465,23 @@ done:
 static mq_status write_viewers(const mq_context *context, const mq_shard *shard, const char *path,
                                mq_shard_figures *figures) {
   mq_status status = MQ_OK;
-  mq_artifact *files[2] = {NULL, NULL}, *embed = NULL;
+  mq_artifact *histories = NULL, *embed = NULL;
   mq_artifact_writer *writer = NULL;
-  mq_titles titles;
-  mq_histories histories;
-  MQ_TRY(join_open(context, files, &titles, &histories));
+  const uint8_t(*keys)[MQ_KEY_BYTES];
+  int64_t n_viewers;
+  MQ_TRY(mq_shard_open(context, "join", 1, &histories));
+  MQ_TRY(keys_read(histories, &n_viewers, &keys));
+  if (shard->last > n_viewers) {
+    status = mq_fail(MQ_INTERNAL, "publish: the plan has viewer %lld, the histories have %lld", (long long)shard->last,
+                     (long long)n_viewers);
+    goto done;
+  }
   MQ_TRY(mq_shard_open(context, "embed", 0, &embed));
   MQ_TRY(mq_artifact_create(path, &writer));
   MQ_TRY(write_attributes(writer, context, embed));
   MQ_TRY(mq_artifact_attribute_i64(writer, "viewers", "first", shard->first));
   MQ_TRY(mq_artifact_write(writer, "viewers/key", MQ_U8, 2, (int64_t[]){shard->last - shard->first, MQ_KEY_BYTES},
-                           histories.key + shard->first));
+                           keys + shard->first));
   MQ_TRY(copy_rows(writer, context, "profile", shard->first, shard->last, 1, (const char *[]){"profile/vector"},
                    (const char *[]){"viewers/vector"}, (mq_dtype[]){MQ_F16}));
   static const char *const names[] = {"matches/title", "matches/score", "matches/reason", "matches/reason_title"};
@@ -480,8 +493,7 @@ static mq_status write_viewers(const mq_context *context, const mq_shard *shard,
 done:
   mq_artifact_abandon(writer);
   mq_artifact_close(embed);
-  mq_artifact_close(files[0]);
-  mq_artifact_close(files[1]);
+  mq_artifact_close(histories);
   return status;
 }
 
