@@ -124,6 +124,7 @@ static mq_status next_record(mq_rows *rows, mq_row *row, int *n_fields, bool *ha
   for (;;) { /* blank lines are no rows */
     MQ_TRY(mq_source_fill(source, MQ_SOURCE_AHEAD));
     at = source->window + source->first;
+    row->line = 0;
     if (source->first == source->last)
       return MQ_OK;
     end = at + MQ_MIN(source->last - source->first, (size_t)MQ_MAX_ROW_BYTES + 1);
