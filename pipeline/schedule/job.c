@@ -20,18 +20,23 @@ typedef struct loaded_job {
   int n_values, capacity;
 } loaded_job;
 
+enum { MOST_ERRORS = 12, KEY_BYTES = 256 };
+
+typedef struct complaint {
+  int line;
+  const char *text;
+} complaint;
+
 typedef struct reading {
   loaded_job *loaded;
   mq_arena *arena;
   const char *folder;  /* of the job file, absolute: what the file's paths count from */
   const char *current; /* the process's: what those of --set and of the environment count from */
   mq_node *root;
-  mq_buffer errors; /* a line each */
-  int n_errors;
-  bool is_file_wrong; /* and not only a flag */
+  complaint errors[MOST_ERRORS]; /* in the order of the file's lines */
+  int n_errors;                  /* more are counted, not kept */
+  bool is_file_wrong;            /* and not only a flag */
 } reading;
-
-enum { MOST_ERRORS = 12, KEY_BYTES = 256 };
 
 static void complain(reading *r, const mq_node *node, const char *path, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
@@ -41,19 +46,34 @@ static void complain(reading *r, const mq_node *node, const char *path, const ch
     r->is_file_wrong = true;
   if (++r->n_errors > MOST_ERRORS)
     return;
-  if (r->errors.n)
-    mq_buffer_text(&r->errors, "\n");
-  mq_buffer_text(&r->errors, node ? node->source : r->loaded->job.path);
-  if (node && node->line)
-    mq_buffer_printf(&r->errors, ":%d", node->line);
-  mq_buffer_printf(&r->errors, ": %s: ", path);
   char *text = NULL;
   va_list list;
   va_start(list, format);
-  if (vasprintf(&text, format, list) >= 0)
-    mq_buffer_text(&r->errors, text);
+  if (vasprintf(&text, format, list) < 0)
+    text = NULL;
   va_end(list);
+  mq_buffer whole = {0};
+  mq_buffer_text(&whole, node ? node->source : r->loaded->job.path);
+  if (node && node->line)
+    mq_buffer_printf(&whole, ":%d", node->line);
+  mq_buffer_printf(&whole, ": %s: %s", path, text ? text : "");
   free(text);
+  int line = node && node->line ? node->line : INT_MAX, at = r->n_errors - 1; /* what has no line comes last */
+  for (; at > 0 && r->errors[at - 1].line > line; at--)
+    r->errors[at] = r->errors[at - 1];
+  r->errors[at] = (complaint){line, mq_arena_strdup(r->arena, whole.at)};
+  mq_buffer_free(&whole);
+}
+
+static mq_status fail_with_complaints(const reading *r) {
+  mq_buffer whole = {0};
+  for (int i = 0; i < MQ_MIN(r->n_errors, (int)MOST_ERRORS); i++)
+    mq_buffer_printf(&whole, "%s%s", i ? "\n" : "", r->errors[i].text);
+  if (r->n_errors > MOST_ERRORS)
+    mq_buffer_printf(&whole, "\n%s: and %d more", r->loaded->job.path, r->n_errors - MOST_ERRORS);
+  mq_status status = mq_fail(r->is_file_wrong ? MQ_CONFIG : MQ_USAGE, "%s", whole.at);
+  mq_buffer_free(&whole);
+  return status;
 }
 
 /* ---- first pass: is every key known? ---- */
@@ -496,18 +516,13 @@ mq_status mq_job_parse(const char *path, mq_str text, int n_sets, const char *co
   take_all(&r);
   if (r.n_errors == 0)
     check_whole(&r);
-  if (r.n_errors > MOST_ERRORS)
-    mq_buffer_printf(&r.errors, "\n%s: and %d more", path, r.n_errors - MOST_ERRORS);
-  if (r.n_errors) {
-    status = mq_fail(r.is_file_wrong ? MQ_CONFIG : MQ_USAGE, "%s", r.errors.at);
-    goto done;
-  }
+  if (r.n_errors)
+    MQ_TRY(fail_with_complaints(&r));
   MQ_TRY(take_date(date, &loaded->job.date));
   *job = &loaded->job;
 done:
   if (status != MQ_OK)
     mq_job_free(&loaded->job);
-  mq_buffer_free(&r.errors);
   free(current);
   free(real);
   free(folder);

@@ -148,6 +148,28 @@ static void every_bad_file_is_refused_in_these_words(void **state) {
     parse_says("job.yaml", bad_files[i].text, MQ_CONFIG, bad_files[i].message);
 }
 
+static void complaints_come_in_the_order_of_the_lines_and_end(void **state) {
+  (void)state;
+  parse_says("job.yaml", "stages: {match: {top_k: x}}\noutput: {}\n" LEAST, MQ_CONFIG,
+             "job.yaml:10: the key \"output\" is given twice, first on line 2: remove one");
+  parse_says("job.yaml", "stages: {match: {top_k: x}}\nweather: 1\n" LEAST "stage: 2\n", MQ_CONFIG,
+             "job.yaml:1: stages.match.top_k: \"x\" is not a whole number (1 to 1000)\n"
+             "job.yaml:2: weather: unknown key: known here are name, inputs, privacy, models, stages, output\n"
+             "job.yaml:11: stage: unknown key: did you mean \"stages\"?");
+  mq_buffer text = {0}, expected = {0};
+  mq_buffer_text(&text, LEAST);
+  for (int i = 0; i < 15; i++)
+    mq_buffer_printf(&text, "top_%d: 1\n", i);
+  for (int i = 0; i < 12; i++)
+    mq_buffer_printf(&expected,
+                     "job.yaml:%d: top_%d: unknown key: known here are name, inputs, privacy, models, stages, output\n",
+                     9 + i, i);
+  mq_buffer_text(&expected, "job.yaml: and 3 more");
+  parse_says("job.yaml", text.at, MQ_CONFIG, expected.at);
+  mq_buffer_free(&text);
+  mq_buffer_free(&expected);
+}
+
 static void json_is_strict_and_keeps_its_lines(void **state) {
   (void)state;
   parse_says("job.json", "{\"name\": \"x\",}", MQ_CONFIG,
@@ -392,8 +414,8 @@ static void the_normalised_job_holds_what_shapes_the_release_and_no_more(void **
   static const char *const same[] = {
       LEAST "stages: {embed: {shard_titles: 7}, profile: {shard_viewers: 3}}\n",
       LEAST "stages: {match: {top_k: 20}}\n# a default said aloud\n",
-      "output: {path: /elsewhere, keep: 3}\nmodels: {encoder: {path: /m}}\nname: tonight\n"
-      "inputs: {histories: {path: h}, titles: [{path: t}]}\n",
+      ("output: {path: /elsewhere, keep: 3}\nmodels: {encoder: {path: /m}}\nname: tonight\n"
+       "inputs: {histories: {path: h}, titles: [{path: t}]}\n"),
   };
   static const char *const other[] = {
       LEAST "stages: {match: {top_k: 21}}\n",
@@ -586,6 +608,7 @@ static void the_jobs_that_we_ship_are_valid(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_bad_file_is_refused_in_these_words),
+      cmocka_unit_test(complaints_come_in_the_order_of_the_lines_and_end),
       cmocka_unit_test(json_is_strict_and_keeps_its_lines),
       cmocka_unit_test(the_least_job_gets_every_default),
       cmocka_unit_test(every_default_passes_its_own_check),
