@@ -148,8 +148,9 @@ void mq_cpu_matrix_destroy(mq_backend *backend, mq_matrix *matrix) {
 
 /* ---- the product ---- */
 
-/* Bytes of x that a block may have: a part of the smallest level-2 cache in use (256 KiB) beside a panel of weights. */
-enum { BLOCK_BYTES = 160 * 1024, TASKS_PER_THREAD = 4 };
+/* Bytes of x that a block may have: a part of the smallest level-2 cache in use (256 KiB), beside a panel of weights.
+ */
+enum { BLOCK_BYTES = 96 * 1024, TASKS_PER_THREAD = 4 };
 
 typedef struct gemm_job {
   const mq_backend *backend;
@@ -215,6 +216,11 @@ static void multiply_block(void *context, int thread, int64_t task) {
     for (int64_t tile = first_tile; tile < end_tile; tile++) {
       const int64_t row = tile_row(job, tile), r = row - first;
       const int n_tile_rows = (int)(tile_row(job, tile + 1) - row);
+      for (int i = 0; i < n_tile_rows; i++) { /* y comes from memory while the tile is computed */
+        const float *y = args->y + (row + i) * args->y_stride + j;
+        __builtin_prefetch(y, 1);
+        __builtin_prefetch(y + 16, 1);
+      }
       compute(n_tile_rows, w->n_steps, a + r * a_stride, a_stride, mq_matrix_panel(w, panel), scratch->tile, MQ_PANEL);
       if (w->dtype == MQ_I8)
         isa->scale_i8(n_tile_rows, row_scale + r, w->scale + j, w->correction + j, scratch->tile);
