@@ -460,7 +460,7 @@ static mq_status put_environment(reading *r) {
   for (int i = 0; i < mq_n_job_keys && status == MQ_OK; i++) {
     char *name = mq_job_key_environment(&mq_job_keys[i]);
     const char *value = name ? getenv(name) : NULL;
-    if (value)
+    if (value && *value) /* empty is as good as unset, as for every other variable */
       status = mq_node_set(r->arena, r->root, mq_job_keys[i].path, value, mq_arena_strdup(r->arena, name));
     free(name);
   }

@@ -1,6 +1,7 @@
 /* test_job: what a job file may say, and the exact words of every complaint: they are part of the interface. */
 #include "pipeline/schedule/job.h"
 
+#include <glob.h>
 #include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -348,6 +349,10 @@ static void flags_win_over_the_environment_and_that_over_the_file(void **state) 
   assert_int_equal(parse("job.yaml", text, 0, NULL, &job), MQ_USAGE);
   assert_string_equal(mq_status_message(),
                       "MARQUEE_STAGES_MATCH_FIT: stages.match.fit: \"perhaps\" is neither true nor false");
+  setenv("MARQUEE_STAGES_MATCH_FIT", "", 1); /* as if it were not there */
+  assert_int_equal(parse("job.yaml", text, 0, NULL, &job), MQ_OK);
+  assert_int_equal(job->match.fit, 0);
+  mq_job_free(job);
   unsetenv("MARQUEE_STAGES_MATCH_TOP_K");
   unsetenv("MARQUEE_STAGES_MATCH_FIT");
 }
@@ -594,15 +599,17 @@ static void what_a_job_names_must_be_there_and_fit(void **state) {
 
 static void the_jobs_that_we_ship_are_valid(void **state) {
   (void)state;
-  static const char *const shipped[] = {"jobs/quickstart/job.yaml", "jobs/nightly.yaml"};
-  for (size_t i = 0; i < MQ_COUNT(shipped); i++) {
-    char *path = mq_path_join(MQ_SOURCE_DIR, shipped[i]);
+  glob_t found;
+  assert_int_equal(glob(MQ_SOURCE_DIR "/jobs/*.yaml", 0, NULL, &found), 0);
+  assert_int_equal(glob(MQ_SOURCE_DIR "/jobs/*/*.yaml", GLOB_APPEND, NULL, &found), 0);
+  assert_true(found.gl_pathc >= 2);
+  for (size_t i = 0; i < found.gl_pathc; i++) {
     mq_job *job;
-    if (mq_job_load(path, 0, NULL, NULL, &job) != MQ_OK)
+    if (mq_job_load(found.gl_pathv[i], 0, NULL, NULL, &job) != MQ_OK)
       fail_msg("%s", mq_status_message());
     mq_job_free(job);
-    free(path);
   }
+  globfree(&found);
 }
 
 int main(void) {
