@@ -89,7 +89,7 @@ static const struct argp argp = {
     "close to the last one (same series, director, actor), because they are new in the region, or because everybody "
     "watches them; never before their release, outside their licence window or above the viewer's age limit. A few "
     "viewers watch very much, many little, some nothing; ratings follow the taste.\n\n"
-    "Events are written as they come: memory grows with the titles (about 0.5 KiB each), not with the viewers.\n\n"
+    "Events are written as they come: memory grows with the titles (about 0.3 KiB each), not with the viewers.\n\n"
     "Examples:\n"
     "  marquee simulate --titles-file jobs/quickstart/titles.jsonl --viewers 1200 --seed 7 --output out/data\n"
     "  marquee simulate --titles 1000000 --viewers 1000000 --output /tmp/million",

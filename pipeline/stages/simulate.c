@@ -326,7 +326,7 @@ static mq_status viewers_write(simulation *sim, const char *viewers_path, const 
     mq_progress_add(&progress, 1, 0);
     figures->n_viewers++;
     if (mq_is_stopping()) {
-      status = mq_stopped();
+      status = mq_fail(MQ_TEMP_FAIL, "stopped by a signal: nothing was written; run the same command again");
       goto done;
     }
   }

@@ -382,7 +382,7 @@ mq_status catalog_invent(catalog *titles, int64_t n, uint64_t seed, int32_t unti
       break;
   }
   if (mq_is_stopping())
-    status = mq_stopped();
+    status = mq_fail(MQ_TEMP_FAIL, "stopped by a signal: nothing was written; run the same command again");
 done:
   if (file && (fflush(file) | ferror(file)) && status == MQ_OK)
     status = mq_fail_errno(MQ_IO, "%s: writing failed", path);

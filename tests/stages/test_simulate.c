@@ -9,8 +9,10 @@
 #include <cmocka.h>
 #include <jansson.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define CATALOG MQ_SOURCE_DIR "/jobs/quickstart/titles.jsonl"
 enum { TITLES_MAX = 30000, VIEWERS_MAX = 5000, N_VIEWERS = 1200, DAY_S = 86400 };
@@ -407,6 +409,69 @@ static void one_title_and_ids_with_commas_are_fine(void **state) {
   free(path);
 }
 
+/* The limit on a file's size stands for a full disk: the write fails, and nothing half-written stays. */
+static void a_full_disk_leaves_no_half_file(void **state) {
+  (void)state;
+  struct rlimit old, low;
+  mq_simulate_figures figures;
+  char *output = mq_path_join(folder, "full"), *events = mq_path_join(output, "events.csv");
+  char *partial = mq_path_join(output, "events.csv.partial");
+  mq_simulate_options options = with_seed(1, output);
+  assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+  low = (struct rlimit){100000, old.rlim_max};
+  signal(SIGXFSZ, SIG_IGN);
+  assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+  mq_status status = mq_simulate(&options, &figures);
+  assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+  assert_int_equal(status, MQ_IO);
+  assert_non_null(strstr(mq_status_message(), "events.csv"));
+  assert_false(mq_exists(events) || mq_exists(partial));
+  free(output);
+  free(events);
+  free(partial);
+}
+
+/* ---- the quickstart's catalog ---- */
+
+static int count_words(const char *text) {
+  int n = *text != '\0';
+  for (; *text; text++)
+    n += *text == ' ';
+  return n;
+}
+
+static void the_quickstart_catalog_is_whole(void **state) {
+  (void)state;
+  static simulated world;
+  mq_dictionary names = {0};
+  char *path = simulate(with_seed(7, NULL), "catalog");
+  world_open(&world, path, MQ_SOURCE_DIR, "jobs/quickstart/titles.jsonl"); /* ids are unique: world_open asserts it */
+  int n_titles = (int)world.titles.keys.n, n_series = 0;
+  assert_true(n_titles >= 320);
+  for (int i = 0; i < n_titles; i++) {
+    const json_t *facts = world.facts[i];
+    static const char *const lists[] = {"genres", "country", "cast", "windows"};
+    for (size_t k = 0; k < MQ_COUNT(lists); k++)
+      assert_true(json_array_size(json_object_get(facts, lists[k])) >= 1);
+    int n_words = count_words(json_string_value(json_object_get(facts, "synopsis")));
+    assert_in_range(n_words, 40, 80);
+    assert_int_equal(strlen(json_string_value(json_object_get(facts, "language"))), 2);
+    const char *kind = json_string_value(json_object_get(facts, "kind"));
+    assert_true(strcmp(kind, "movie") == 0 || strcmp(kind, "series") == 0);
+    n_series += kind[0] == 's';
+    char *name = mq_format("%s (%d)", json_string_value(json_object_get(facts, "title")),
+                           (int)json_integer_value(json_object_get(facts, "year")));
+    bool is_new;
+    mq_dictionary_add(&names, mq_str_of(name), &is_new);
+    assert_true(is_new);
+    free(name);
+  }
+  assert_true(n_series >= 20);
+  mq_dictionary_free(&names);
+  world_close(&world);
+  free(path);
+}
+
 static int make_folder(void **state) {
   (void)state;
   mq_log_setup(MQ_LOG_LOGFMT, MQ_LOG_ERROR);
@@ -430,6 +495,8 @@ int main(void) {
       cmocka_unit_test(what_is_watched_together_says_more_than_popularity),
       cmocka_unit_test(a_broken_catalog_is_named_with_its_line),
       cmocka_unit_test(one_title_and_ids_with_commas_are_fine),
+      cmocka_unit_test(a_full_disk_leaves_no_half_file),
+      cmocka_unit_test(the_quickstart_catalog_is_whole),
   };
   return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
