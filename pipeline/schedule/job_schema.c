@@ -149,7 +149,7 @@ const int mq_n_job_keys = MQ_COUNT(mq_job_keys);
 
 const mq_job_list mq_job_lists[] = {
     {"inputs.titles[]", true, JOB(titles), JOB(n_titles), sizeof(mq_input)},
-    {"inputs.histories[]", true, JOB(histories), JOB(n_histories), sizeof(mq_input)},
+    {"inputs.histories[]", false, JOB(histories), JOB(n_histories), sizeof(mq_input)},
     {"inputs.viewers[]", false, JOB(viewers), JOB(n_viewers), sizeof(mq_input)},
 };
 const int mq_n_job_lists = MQ_COUNT(mq_job_lists);

@@ -92,13 +92,11 @@ static const bad_file bad_files[] = {
      "job.yaml:2: inputs.histories[0]: expected a section with keys, such as \"path: FILE\""},
     {"name: x\n",
      "job.yaml: inputs.titles: is required but missing: at least one \"- path: FILE\"\n"
-     "job.yaml: inputs.histories: is required but missing: at least one \"- path: FILE\"\n"
      "job.yaml: models.encoder.path: is required but missing (folder of the encoder, as a model hub gives it)\n"
      "job.yaml: output.path: is required but missing (output folder: `runs/`, `releases/`, `current`)"},
     {"name:\ninputs: {titles: [{format: csv}], histories: []}\nmodels: {encoder: {path: ~}}\noutput: {path: \"\"}\n",
      "job.yaml:1: name: is required but missing (the job's name: `a-z`, `0-9` and `-`, at most 63)\n"
      "job.yaml:2: inputs.titles[0].path: is required but missing (the file (.gz too), or a MovieLens folder)\n"
-     "job.yaml:2: inputs.histories: is required but missing: at least one \"- path: FILE\"\n"
      "job.yaml:3: models.encoder.path: is required but missing (folder of the encoder, as a model hub gives it)\n"
      "job.yaml:4: output.path: the path is empty"},
     /* values */
