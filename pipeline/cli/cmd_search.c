@@ -246,5 +246,7 @@ done:
 int mq_cmd_search(int argc, char **argv) {
   search_flags flags = {.top_k = 10, .max_maturity = -1};
   mq_cli_parse(&argp, argc, argv, &flags);
+  if (mq_cli.log_level == MQ_LOG_INFO) /* the answer to a question needs no log; -v shows it */
+    mq_log_setup(mq_cli.log_format, MQ_LOG_WARN);
   return mq_cli_report(search(&flags));
 }

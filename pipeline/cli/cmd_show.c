@@ -3,19 +3,27 @@
 #include "pipeline/cli/commands.h"
 #include "pipeline/cli/page.h"
 
+#include <limits.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct show_flags {
   const char *release, *viewer, *key_file, *key;
+  int n_rows;
 } show_flags;
 
 enum { KEY_VIEWER = 0x2000, KEY_FILE, KEY_HEX };
 
 static error_t parse(int key, char *argument, struct argp_state *state) {
   show_flags *flags = state->input;
+  int64_t number;
   switch (key) {
+  case 'n':
+    if (!mq_parse_i64(mq_str_of(argument), &number) || number < 1 || number > INT_MAX)
+      argp_error(state, "--rows is \"%s\": expected a number, 1 or more", argument);
+    flags->n_rows = (int)number;
+    return 0;
   case KEY_VIEWER:
     flags->viewer = argument;
     return 0;
@@ -46,6 +54,7 @@ static const struct argp_option options[] = {
     {"key", KEY_FILE, "FILE", 0,
      "The key file that ids were hashed with (default: viewer.key in the output folder that the release lies in)", 0},
     {"viewer-key", KEY_HEX, "HEX", 0, "The viewer's key as the release has it, 32 hex digits; needs no key file", 0},
+    {"rows", 'n', "N", 0, "Only the first N titles (default: all)", 0},
     {0}};
 
 static const struct argp argp = {
@@ -92,8 +101,9 @@ static void print_page(const mq_release *release, const char *name, const mq_rel
       reason_width = width - 8 - title_width - genre_width;
   const char *version = strrchr(mq_release_folder(release), '/');
   mq_buffer line = {0}, text = {0};
-  printf("%sFor %s%s: %d titles from release %s of %s\n\n", mq_page_strong(), name, mq_page_end(), viewer->n,
-         version ? version + 1 : mq_release_folder(release), mq_release_attribute(release, "created"));
+  printf("%sFor %s%s: %d title%s from release %s of %s\n\n", mq_page_strong(), name, mq_page_end(), viewer->n,
+         viewer->n == 1 ? "" : "s", version ? version + 1 : mq_release_folder(release),
+         mq_release_attribute(release, "created"));
   for (int i = 0; i < viewer->n; i++) {
     mq_release_title title;
     if (!mq_release_title_at(release, viewer->title[i], &title))
@@ -167,6 +177,7 @@ static mq_status show(const show_flags *flags) {
                      name, mq_release_folder(release));
     goto done;
   }
+  viewer.n = MQ_MIN(viewer.n, flags->n_rows);
   if (mq_cli.is_json)
     print_json(release, &viewer);
   else
@@ -177,7 +188,7 @@ done:
 }
 
 int mq_cmd_show(int argc, char **argv) {
-  show_flags flags = {0};
+  show_flags flags = {.n_rows = INT_MAX};
   mq_cli_parse(&argp, argc, argv, &flags);
   return mq_cli_report(show(&flags));
 }

@@ -327,6 +327,24 @@ done:
   return status;
 }
 
+/* Whether the release in `target`, whose manifest is the one of `folder`, still holds those bytes. Files that are the
+ * same links as ours were hashed a moment ago. */
+static bool release_is_intact(const char *target, const char *folder, const mq_manifest *manifest) {
+  bool is_intact = mq_manifest_check_sizes(manifest, target) == MQ_OK;
+  for (int i = 0; is_intact && i < manifest->n_files; i++) {
+    struct stat theirs, ours;
+    mq_digest digest;
+    char *path = mq_path_join(target, manifest->files[i].name), *own = mq_path_join(folder, manifest->files[i].name);
+    is_intact = stat(path, &theirs) == 0 && stat(own, &ours) == 0 &&
+                ((theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino) ||
+                 (mq_digest_file(path, &digest, NULL) == MQ_OK &&
+                  memcmp(&digest, &manifest->files[i].digest, sizeof digest) == 0));
+    free(path);
+    free(own);
+  }
+  return is_intact;
+}
+
 mq_status mq_release_publish(const char *output, int n_parts, const mq_release_part *parts,
                              const mq_release_facts *facts, char **version, bool *is_new) {
   mq_status status = MQ_OK;
@@ -344,9 +362,10 @@ mq_status mq_release_publish(const char *output, int n_parts, const mq_release_p
   int number = n_versions ? versions[n_versions - 1] : 0;
   *version = mq_format("v%06d", number);
   target = mq_path_join(releases, *version);
-  /* A newest release that is damaged is not the same as ours: then ours is published beside it. */
-  if (number && mq_manifest_read(target, &newest) == MQ_OK && mq_manifest_check_sizes(&newest, target) == MQ_OK &&
-      memcmp(&newest.digest, &manifest.digest, sizeof newest.digest) == 0) {
+  /* A newest release that is damaged is not the same as ours: then ours is published after it. */
+  if (number && mq_manifest_read(target, &newest) == MQ_OK &&
+      memcmp(&newest.digest, &manifest.digest, sizeof newest.digest) == 0 &&
+      release_is_intact(target, folder, &manifest)) {
     MQ_TRY(mq_remove_tree(folder));
     MQ_TRY(history_has(releases, *version, &is_in_history));
     if (is_in_history)

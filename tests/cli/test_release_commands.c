@@ -153,6 +153,9 @@ static void show_finds_viewers_by_id_or_key_and_nobody_else(void **state) {
   assert_int_equal(marquee(by_key), 0);
   expect("2 titles");
   free(by_key);
+  assert_int_equal(marquee("show %s --viewer viewer-1 --rows 1"), 0);
+  expect("1 title from");
+  assert_int_equal(marquee("show %s --viewer viewer-1 --rows 0"), 64);
   assert_int_equal(marquee("show %s --viewer stranger"), 66);
   expect("viewer \"stranger\" is not in");
   assert_int_equal(marquee("show %s --viewer-key 12"), 64);

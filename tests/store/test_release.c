@@ -69,6 +69,12 @@ static int count_lines(const char *path) {
   return n;
 }
 
+static void rewrite(const char *path, size_t n_bytes, const char *bytes) {
+  int file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+  assert_int_equal(write(file, bytes, n_bytes), n_bytes);
+  close(file);
+}
+
 static void what_was_published_is_read_back(void **state) {
   (void)state;
   mq_release *release;
@@ -168,6 +174,21 @@ static void the_same_bytes_are_not_published_twice(void **state) {
   free(history);
 }
 
+static void a_damaged_release_is_published_again_beside_it(void **state) {
+  (void)state;
+  mq_buffer bytes = {0};
+  char *path = in_output("current/viewers-00001.h5");
+  publish_is_new(0, "v000001");
+  assert_int_equal(mq_read_file(path, 1 << 28, &bytes), MQ_OK);
+  bytes.at[bytes.n / 2] ^= 1;
+  rewrite(path, bytes.n, bytes.at);
+  assert_int_equal(mq_release_verify(output), MQ_DATA);
+  publish_is_new(0, "v000002");
+  assert_int_equal(mq_release_verify(output), MQ_OK);
+  mq_buffer_free(&bytes);
+  free(path);
+}
+
 static void equal_input_gives_equal_manifests(void **state) {
   (void)state;
   mq_digest first, second;
@@ -194,12 +215,6 @@ static void expect_refusal(mq_status code, const char *words, bool is_seen_by_op
   mq_status status = mq_release_open(output, &release);
   assert_int_equal(status, is_seen_by_open ? code : MQ_OK);
   mq_release_close(release);
-}
-
-static void rewrite(const char *path, size_t n_bytes, const char *bytes) {
-  int file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-  assert_int_equal(write(file, bytes, n_bytes), n_bytes);
-  close(file);
 }
 
 static void a_truncated_part_is_refused(void **state) {
@@ -575,6 +590,7 @@ int main(void) {
       TEST(what_was_published_is_read_back),
       TEST(a_release_without_viewers_opens),
       TEST(the_same_bytes_are_not_published_twice),
+      TEST(a_damaged_release_is_published_again_beside_it),
       TEST(equal_input_gives_equal_manifests),
       TEST(a_truncated_part_is_refused),
       TEST(a_missing_part_is_refused),
