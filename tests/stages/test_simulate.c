@@ -321,7 +321,8 @@ static void ratings_are_half_steps_that_follow_the_taste(void **state) {
   free(path);
 }
 
-/* Pairs of one series are watched by the same viewers more often than two titles of that popularity would be. */
+/* Pairs of one series are watched by the same viewers more often than two titles of that popularity would be: 7 times
+ * with this seed, and 5 times if only tastes drew them together. */
 static void what_is_watched_together_says_more_than_popularity(void **state) {
   (void)state;
   static const char *const pairs[][2] = {
@@ -350,7 +351,7 @@ static void what_is_watched_together_says_more_than_popularity(void **state) {
       together += has[0][u] && has[1][u];
     expected += (double)world.n_of_title[title[0]] * world.n_of_title[title[1]] / N_VIEWERS;
   }
-  assert_true(together > 1.5 * expected);
+  assert_true(together > 6 * expected);
   world_close(&world);
   free(path);
 }
