@@ -170,7 +170,7 @@ mq_status mq_manifest_check_sizes(const mq_manifest *manifest, const char *folde
 mq_status mq_manifest_resolve(const char *path, char **folder) {
   mq_status status = MQ_OK;
   char *own = mq_path_join(path, MQ_MANIFEST_NAME), *current = mq_path_join(path, "current"),
-       *catalog = mq_path_join(path, MQ_CATALOG_NAME), *releases = mq_path_join(path, "releases");
+       *catalog = mq_path_join(path, MQ_CATALOG_NAME), *runs = mq_path_join(path, "runs");
   *folder = NULL;
   if (mq_exists(own)) {
     *folder = realpath(path, NULL);
@@ -182,7 +182,7 @@ mq_status mq_manifest_resolve(const char *path, char **folder) {
   } else if (mq_exists(catalog)) {
     status = mq_fail(MQ_DATA, "%s: the release has no %s: it is incomplete", path, MQ_MANIFEST_NAME);
     goto done;
-  } else if (mq_exists(releases)) {
+  } else if (mq_exists(runs)) {
     status = mq_fail(MQ_NO_INPUT, "%s: no release is published here yet: there is no `current'", path);
     goto done;
   } else {
@@ -197,6 +197,6 @@ done:
   free(own);
   free(current);
   free(catalog);
-  free(releases);
+  free(runs);
   return status;
 }

@@ -279,17 +279,17 @@ static void every_flipped_byte_is_found_by_verify(void **state) {
 static void wrong_paths_say_what_was_expected(void **state) {
   (void)state;
   mq_release *release;
-  char *releases = in_output("releases"), *manifest = in_output("current/MANIFEST.json");
+  char *runs = in_output("runs"), *manifest = in_output("current/MANIFEST.json");
   assert_int_equal(mq_release_open("/nowhere/at/all", &release), MQ_NO_INPUT);
   assert_int_equal(mq_release_open(root, &release), MQ_NO_INPUT);
   assert_non_null(strstr(mq_status_message(), "name a folder with MANIFEST.json"));
-  assert_int_equal(mq_make_folders(releases), MQ_OK);
+  assert_int_equal(mq_make_folders(runs), MQ_OK);
   assert_int_equal(mq_release_open(output, &release), MQ_NO_INPUT);
   assert_non_null(strstr(mq_status_message(), "no release is published here yet"));
   publish_is_new(0, "v000001");
   unlink(manifest);
   assert_int_equal(mq_release_open(output, &release), MQ_NO_INPUT);
-  free(releases);
+  free(runs);
   free(manifest);
 }
 
