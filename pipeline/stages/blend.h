@@ -42,8 +42,9 @@ float *mq_examples_add_row(mq_examples *examples); /* of the example being built
 void mq_examples_end(mq_examples *examples, int64_t positive);
 void mq_examples_free(mq_examples *examples);
 
-/* Maximizes the sum of log-probabilities of the watched ones less a ridge around the built-in weights, by Newton's method in double and in the
- * order of the examples; fold f in {0, 1} leaves out examples of that parity, -1 none. False when it does not converge.
+/* Maximizes the sum of log-probabilities of the watched ones less a ridge around the built-in weights, by Newton's
+ * method in double and in the order of the examples; fold f in {0, 1} leaves out examples of that parity, -1 none.
+ * False when it does not converge.
  */
 bool mq_blend_fit(const mq_examples *examples, int fold, mq_blend *blend);
 
