@@ -7,14 +7,20 @@
 #include <math.h>
 #include <stdlib.h>
 
+/* As the encoder allocates them. */
+static float *tensor(size_t n_bytes) {
+  void *memory;
+  return mq_ops_cpu()->allocate(NULL, n_bytes, &memory) == MQ_OK ? memory : NULL;
+}
+
 static void measure(mq_backend *backend, int length, int n_heads, int dim, bool is_causal, int64_t n_repeats) {
   enum { TOKENS = 4096, N = 384 };
   const mq_ops *ops = mq_ops_cpu();
   const int64_t n_seqs = TOKENS / length, n_tokens = n_seqs * length, width = n_heads * dim;
   mq_random random = mq_random_seed(1);
-  float *qkv = mq_alloc_aligned((size_t)(n_tokens * 3 * width) * sizeof *qkv);
-  float *y = mq_alloc_aligned((size_t)(n_tokens * MQ_MAX(width, N)) * sizeof *y);
-  float *w = mq_alloc_aligned((size_t)(N * N) * sizeof *w);
+  float *qkv = tensor((size_t)(n_tokens * 3 * width) * sizeof *qkv);
+  float *y = tensor((size_t)(n_tokens * MQ_MAX(width, N)) * sizeof *y);
+  float *w = tensor((size_t)(N * N) * sizeof *w);
   int32_t *cu_seqlens = mq_alloc((size_t)n_seqs + 1, sizeof *cu_seqlens);
   mq_matrix *matrix = NULL;
   for (int64_t i = 0; i < n_tokens * 3 * width; i++)

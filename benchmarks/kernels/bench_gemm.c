@@ -15,6 +15,12 @@
 #include <dnnl.h>
 #endif
 
+/* As the encoder allocates them. */
+static float *tensor(size_t n_bytes) {
+  void *memory;
+  return mq_ops_cpu()->allocate(NULL, n_bytes, &memory) == MQ_OK ? memory : NULL;
+}
+
 enum { OPENBLAS, ONEDNN, OURS_F32, OURS_BF16, OURS_I8, N_ENGINES };
 static const char *const names[N_ENGINES] = {"openblas", "onednn", "marquee float32", "marquee bfloat16",
                                              "marquee int8"};
@@ -49,8 +55,8 @@ static bool multiply(const problem *p, int engine) {
 static void measure(mq_backend *backend, int64_t m, int64_t n, int64_t k, int64_t n_repeats) {
   const mq_ops *ops = mq_ops_cpu();
   mq_random random = mq_random_seed(1);
-  float *x = mq_alloc_aligned((size_t)(m * k) * sizeof *x), *w = mq_alloc_aligned((size_t)(n * k) * sizeof *w);
-  problem p = {m, n, k, x, w, mq_alloc_aligned((size_t)(m * n) * sizeof(float)), backend, {0}};
+  float *x = tensor((size_t)(m * k) * sizeof *x), *w = tensor((size_t)(n * k) * sizeof *w);
+  problem p = {m, n, k, x, w, tensor((size_t)(m * n) * sizeof(float)), backend, {0}};
   for (int64_t i = 0; i < m * k; i++)
     x[i] = (float)mq_random_normal(&random);
   for (int64_t i = 0; i < n * k; i++)

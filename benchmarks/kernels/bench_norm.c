@@ -10,6 +10,12 @@
 
 enum { ROWS = 8192, WIDTH = 384, FFN = 1536, LENGTH = 64 };
 
+/* As the encoder allocates them. */
+static float *tensor(size_t n_bytes) {
+  void *memory;
+  return mq_ops_cpu()->allocate(NULL, n_bytes, &memory) == MQ_OK ? memory : NULL;
+}
+
 typedef struct setting {
   mq_backend *backend;
   float *x, *residual, *y, *gamma, *w;
@@ -64,7 +70,7 @@ static mq_status run(const setting *s, int i) {
 }
 
 static float *numbers(mq_random *random, int64_t n) {
-  float *x = mq_alloc_aligned((size_t)n * sizeof *x);
+  float *x = tensor((size_t)n * sizeof *x);
   for (int64_t i = 0; i < n; i++)
     x[i] = (float)mq_random_normal(random);
   return x;

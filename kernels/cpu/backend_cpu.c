@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static bool has_isa(const mq_isa *isa) {
 #if defined(__x86_64__)
@@ -116,6 +117,17 @@ done:
   return status;
 }
 
+/* Rows of a wide tensor lie on a page each: with pages of 4 KiB, attention waits for address translation most of the
+ * time. The kernel gives huge ones where it is asked to and can. */
+void *mq_cpu_allocate(size_t n_bytes) {
+  enum { HUGE_PAGE = 2 << 20 };
+  void *memory = NULL;
+  if (n_bytes < HUGE_PAGE || posix_memalign(&memory, HUGE_PAGE, n_bytes) != 0)
+    return mq_alloc_aligned(n_bytes);
+  madvise(memory, n_bytes, MADV_HUGEPAGE); /* advice: the memory is good without */
+  return memory;
+}
+
 mq_status mq_cpu_scratch(mq_backend *backend, size_t bytes) {
   size_t rounded = (bytes + 63) / 64 * 64 + 64, all; /* never a power of two apart: cache sets */
   if (backend->scratch_bytes >= bytes)
@@ -123,7 +135,7 @@ mq_status mq_cpu_scratch(mq_backend *backend, size_t bytes) {
   if (__builtin_mul_overflow(rounded, (size_t)backend->n_threads, &all))
     return mq_fail(MQ_INTERNAL, "scratch of %zu bytes for each of %d threads", bytes, backend->n_threads);
   free(backend->scratch);
-  backend->scratch = mq_alloc_aligned(all);
+  backend->scratch = mq_cpu_allocate(all);
   backend->scratch_bytes = rounded;
   return MQ_OK;
 }
@@ -139,7 +151,7 @@ static bool has_fast(const mq_backend *backend, mq_dtype dtype) {
 /* Device memory is host memory here. */
 static mq_status allocate(mq_backend *backend, size_t n_bytes, void **memory) {
   (void)backend;
-  *memory = mq_alloc_aligned(n_bytes);
+  *memory = mq_cpu_allocate(n_bytes);
   return MQ_OK;
 }
 

@@ -49,6 +49,8 @@ typedef struct mq_isa {
   void (*norm_rows)(int64_t n_rows, int width, const float *x, int64_t x_stride, const float *residual,
                     int64_t residual_stride, const float *gamma, const float *beta, float eps, float *y,
                     int64_t y_stride);
+  /* Rows of k[n_keys][dim] as columns of panels[ceil(n_keys/32)][dim][32]. */
+  void (*pack_keys)(int64_t n_keys, int dim, const float *k, int64_t stride, float *panels);
   /* s[n] = e^(scale * s - max), zeros up to n_padded; returns the sum. */
   float (*softmax_row)(int64_t n, int64_t n_padded, float scale, float *s);
   /* y[j] = c[j] * scale. */
@@ -87,6 +89,7 @@ struct mq_backend {
   char description[160];
 };
 
+void *mq_cpu_allocate(size_t n_bytes); /* 64-byte aligned, on huge pages where it is large; free() */
 /* Room for `bytes` per thread, valid until the next call. Called before the threads start, never in a task. */
 mq_status mq_cpu_scratch(mq_backend *backend, size_t bytes);
 static inline void *mq_cpu_scratch_of(const mq_backend *backend, int thread) {

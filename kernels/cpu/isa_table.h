@@ -1,4 +1,5 @@
 /* isa_table: the kernels of the instruction set that the including file is compiled for, as one table. */
+#include "kernels/attention/pack_keys.h"
 #include "kernels/attention/softmax.h"
 #include "kernels/gemm/finish.h"
 #include "kernels/gemm/quantize.h"
@@ -8,4 +9,4 @@
 
 #define MQ_ISA_COMMON                                                                                                  \
   .tile_rows = MAX_ROWS, .tile_f32 = tile_f32, .to_i8 = to_i8, .scale_i8 = scale_i8, .finish = finish,                 \
-  .norm_rows = norm_rows, .softmax_row = softmax_row, .scale_row = scale_row, .above = above
+  .norm_rows = norm_rows, .pack_keys = pack_keys, .softmax_row = softmax_row, .scale_row = scale_row, .above = above

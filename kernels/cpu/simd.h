@@ -207,22 +207,39 @@ INLINE v16 v16_power_of_two(v16 rounded) {
 #endif
 
 /* The fixed tree: lane i with lane i+8, then +4, +2, +1. */
-INLINE float v16_sum(v16 a) {
-  float lane[16];
-  v16_store(lane, a);
-  for (int half = 8; half > 0; half /= 2)
-    for (int i = 0; i < half; i++)
-      lane[i] = lane[i] + lane[i + half];
-  return lane[0];
-}
-INLINE float v16_max_lane(v16 a) {
-  float lane[16];
-  v16_store(lane, a);
-  for (int half = 8; half > 0; half /= 2)
-    for (int i = 0; i < half; i++)
-      lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
-  return lane[0];
-}
+#if defined(MQ_ISA_AVX512) || defined(MQ_ISA_AVX2)
+#define APPLY(op, ...) op(__VA_ARGS__)
+#define TREE(name, op256, op128)                                                                                       \
+  INLINE float name(v16 a) {                                                                                           \
+    __m256 eight = APPLY(op256, HALVES(a));                                                                            \
+    __m128 four = op128(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));                               \
+    __m128 two = op128(four, _mm_movehl_ps(four, four));                                                               \
+    return _mm_cvtss_f32(op128(two, _mm_movehdup_ps(two)));                                                            \
+  }
+#if defined(MQ_ISA_AVX512)
+#define HALVES(a) _mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1)
+#else
+#define HALVES(a) (a).lo, (a).hi
+#endif
+TREE(v16_sum, _mm256_add_ps, _mm_add_ps)
+TREE(v16_max_lane, _mm256_max_ps, _mm_max_ps)
+#undef TREE
+#undef HALVES
+#undef APPLY
+#else
+#define TREE(name, expression)                                                                                         \
+  INLINE float name(v16 v) {                                                                                           \
+    for (int half = 8; half > 0; half /= 2)                                                                            \
+      for (int i = 0; i < half; i++) {                                                                                 \
+        float a = v.lane[i], b = v.lane[i + half];                                                                     \
+        v.lane[i] = (expression);                                                                                      \
+      }                                                                                                                \
+    return v.lane[0];                                                                                                  \
+  }
+TREE(v16_sum, a + b)
+TREE(v16_max_lane, a > b ? a : b)
+#undef TREE
+#endif
 
 /* e^x for x <= 88; 0 below -87.3 (so e^-inf is 0). x = n ln 2 + r, |r| <= ln 2 / 2, polynomial of Cephes' expf
  * (Moshier 1992); within 2 ulp. Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits. */

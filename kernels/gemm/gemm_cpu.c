@@ -119,7 +119,7 @@ mq_status mq_cpu_matrix_create(mq_backend *backend, mq_dtype source_dtype, const
     free(matrix);
     return mq_fail(MQ_DATA, "matrix [%lld, %lld]: too large for this machine's addresses", (long long)n, (long long)k);
   }
-  matrix->panels = mq_alloc_aligned(n_words * 4);
+  matrix->panels = mq_cpu_allocate(n_words * 4);
   memset(matrix->panels, 0, n_words * 4);
   if (dtype == MQ_I8) {
     matrix->scale = mq_alloc((size_t)n_padded, sizeof *matrix->scale);
