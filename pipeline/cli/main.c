@@ -18,6 +18,7 @@ static const command commands[] = {
     {"A night", "config", mq_cmd_config, "every setting of a job, and where it came from"},
     {"A night", "plan", mq_cmd_plan, "what a run would do: rows, tokens, seconds, memory"},
     {"A night", "run", mq_cmd_run, "compute and publish; the same command resumes"},
+    {"A night", "evaluate", mq_cmd_evaluate, "how good the picks are, on events held back"},
 
     {"A release", "verify", mq_cmd_verify, "is every byte as it was published?"},
     {"A release", "show", mq_cmd_show, "what one viewer gets, and why"},
