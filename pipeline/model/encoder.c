@@ -90,11 +90,19 @@ static mq_status load_vector(const loader *l, cursor *c, int64_t n, const float 
   return load(l, host, 1, &n, "encoder.layer.%d.%s", i, name);
 }
 
+/* With int8, the two matrices whose rounding costs most stay bfloat16: query, key and value (an error in a score grows
+ * in the softmax) and the inner layer's way back (its input, after GELU, has few large values that set the step of
+ * all). MiniLM on film texts, worst cosine to float32: 0.9955 with all four in int8, 0.9992 so. */
+enum { NARROWEST, SENSITIVE };
+static mq_dtype matrix_dtype(const mq_encoder *e, int kind) {
+  return e->dtype == MQ_I8 && kind == SENSITIVE ? MQ_BF16 : e->dtype;
+}
+
 static mq_status load_matrix(mq_encoder *e, const loader *l, float *host, int64_t n, int64_t k, const char *name, int i,
-                             mq_matrix **matrix) {
+                             int kind, mq_matrix **matrix) {
   mq_status status = MQ_OK;
   MQ_TRY(load(l, host, 2, (int64_t[]){n, k}, "encoder.layer.%d.%s.weight", i, name));
-  MQ_TRY(e->ops->matrix_create(e->backend, MQ_F32, host, n, k, e->dtype, matrix));
+  MQ_TRY(e->ops->matrix_create(e->backend, MQ_F32, host, n, k, matrix_dtype(e, kind), matrix));
 done:
   return status;
 }
@@ -111,10 +119,10 @@ static mq_status load_layer(mq_encoder *e, const loader *l, cursor *c, float *ho
                 i, parts[p]));
     MQ_TRY(load(l, bias + p * width, 1, &width, "encoder.layer.%d.attention.self.%s.bias", i, parts[p]));
   }
-  MQ_TRY(e->ops->matrix_create(e->backend, MQ_F32, host, 3 * width, width, e->dtype, &to->qkv));
-  MQ_TRY(load_matrix(e, l, host, width, width, "attention.output.dense", i, &to->out));
-  MQ_TRY(load_matrix(e, l, host, inner, width, "intermediate.dense", i, &to->up));
-  MQ_TRY(load_matrix(e, l, host, width, inner, "output.dense", i, &to->down));
+  MQ_TRY(e->ops->matrix_create(e->backend, MQ_F32, host, 3 * width, width, matrix_dtype(e, SENSITIVE), &to->qkv));
+  MQ_TRY(load_matrix(e, l, host, width, width, "attention.output.dense", i, NARROWEST, &to->out));
+  MQ_TRY(load_matrix(e, l, host, inner, width, "intermediate.dense", i, NARROWEST, &to->up));
+  MQ_TRY(load_matrix(e, l, host, width, inner, "output.dense", i, SENSITIVE, &to->down));
   MQ_TRY(load_vector(l, c, width, &to->out_bias, "attention.output.dense.bias", i));
   MQ_TRY(load_vector(l, c, width, &to->attention_gamma, "attention.output.LayerNorm.weight", i));
   MQ_TRY(load_vector(l, c, width, &to->attention_beta, "attention.output.LayerNorm.bias", i));
