@@ -158,7 +158,7 @@ static mq_status order_titles(const sources *all, title_ref **out, int64_t *n_ou
     if (!rejects)
       continue;
     const title_ref *first = &refs[n_kept - 1], *later = &refs[i];
-    const int64_t *line_first, *line_later;
+    const int64_t *line_first = NULL, *line_later = NULL;
     int64_t n_first, n_later;
     MQ_TRY(column(all->titles[first->shard].artifact, "titles/line", MQ_I64, -1, &line_first, &n_first));
     MQ_TRY(column(all->titles[later->shard].artifact, "titles/line", MQ_I64, -1, &line_later, &n_later));
@@ -614,7 +614,7 @@ static mq_status order_viewers(history_join *join, mq_rejects *rejects, int64_t 
       join->shards[ref.shard - (uint32_t)all->n_viewers].viewer_map[ref.row] = (uint32_t)(join->n_viewers - 1);
     } else if (!is_new) {
       const source_shard *shard = &all->viewers[ref.shard];
-      const int64_t *line;
+      const int64_t *line = NULL;
       int64_t n;
       MQ_TRY(column(shard->artifact, "viewers/line", MQ_I64, -1, &line, &n));
       if (ref.row >= n) {
