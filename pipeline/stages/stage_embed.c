@@ -142,7 +142,8 @@ mq_status mq_embed_run(const mq_context *context, int i_shard, const mq_shard *s
     const int64_t n_block = MQ_MIN(n - first, BLOCK_TITLES), n_tokens_before = stats.n_tokens;
     MQ_TRY(embed_block(context, encoder, &titles, shard->first + first, n_block, halves + first * width,
                        n_tokens + first, &stats));
-    mq_progress_add(progress, n_block, stats.n_tokens - n_tokens_before);
+    if (progress)
+      mq_progress_add(progress, n_block, stats.n_tokens - n_tokens_before);
   }
   MQ_TRY(mq_artifact_create(path, &writer));
   const char *model = strrchr(job->encoder.path, '/');
