@@ -317,7 +317,12 @@ static mq_status shard_run(mq_run *run, int i_stage, int i_shard, mq_progress *p
   MQ_TRY(
       stage->run(&run->context, i_shard, &run->stages[i_stage].plan.shards[i_shard], path, progress, &record.figures));
   mq_crashpoint("shard_in_place");
-  MQ_TRY(mq_digest_file(path, &record.digest, &record.n_bytes));
+  if (record.figures.has_digest) {
+    record.digest = record.figures.digest;
+    record.n_bytes = record.figures.n_bytes;
+  } else {
+    MQ_TRY(mq_digest_file(path, &record.digest, &record.n_bytes));
+  }
   record.seconds = mq_seconds() - start_s;
   MQ_TRY(mq_ledger_append(run->ledger, stage->name, i_shard, &record));
   mq_crashpoint("shard_journaled");
@@ -584,6 +589,7 @@ mq_status mq_run_publish(mq_run *run, char **version, bool *is_new) {
   mq_run_identity now = {0};
   for (int i = 0; i < n_parts; i++) {
     parts[i].path = mq_shard_path(&run->context, "publish", i);
+    parts[i].digest = &mq_ledger_find(run->ledger, "publish", i)->digest; /* of finished shards, which all are */
     parts[i].name = i == 0 ? mq_strdup("catalog.h5") : mq_format("viewers-%05d.h5", i - 1);
   }
   MQ_TRY(mq_import_write_rejected(&run->context, rejected));

@@ -30,6 +30,9 @@ typedef struct mq_shard_plan {
 
 typedef struct mq_shard_figures {
   int64_t n_rows, n_tokens, n_rejected;
+  bool has_digest; /* the stage took the artifact's digest while writing it; else the schedule does */
+  mq_digest digest;
+  uint64_t n_bytes;
 } mq_shard_figures;
 
 typedef struct mq_stage {

@@ -421,7 +421,8 @@ static mq_status write_catalog(const mq_context *context, const char *path, mq_s
   MQ_TRY(write_vectors(writer, context, titles.n, &embed, &n_tokens));
   MQ_TRY(write_report(writer, context, &titles, &histories, n_tokens));
   figures->n_rows = titles.n;
-  status = mq_artifact_commit(writer, NULL, NULL);
+  figures->has_digest = true;
+  status = mq_artifact_commit(writer, &figures->digest, &figures->n_bytes);
   writer = NULL;
 done:
   mq_artifact_abandon(writer);
@@ -433,29 +434,45 @@ done:
 
 /* ---- viewers-NNNNN.h5 ---- */
 
-/* Copies rows [first, last) of a stage's columns, shard by shard. The columns' widths come from the first shard. */
-static mq_status copy_rows(mq_artifact_writer *writer, const mq_context *context, const char *stage, int64_t first,
-                           int64_t last, int n_columns, const char *const *from, const char *const *to,
-                           const mq_dtype *dtypes) {
+/* A column of a part, and where upstream has it. */
+typedef struct viewer_column {
+  const char *stage, *from, *to;
+  mq_dtype dtype;
+  int64_t width;
+  int column;
+} viewer_column;
+
+static mq_status column_begin(mq_artifact_writer *writer, const mq_context *context, const mq_shard *part,
+                              viewer_column *about) {
   mq_status status = MQ_OK;
-  enum { MOST_COLUMNS = 4 };
-  int columns[MOST_COLUMNS];
-  int64_t widths[MOST_COLUMNS] = {-1, -1, -1, -1};
-  sharded rows;
+  sharded rows = {0};
   const mq_shard *shard;
-  MQ_TRY(sharded_open(context, stage, &rows));
-  for (int64_t row = first; row < last;) {
+  const void *data;
+  about->width = -1;
+  MQ_TRY(sharded_open(context, about->stage, &rows));
+  MQ_TRY(sharded_seek(&rows, part->first, &shard));
+  MQ_TRY(sharded_column(&rows, about->from, about->dtype, &about->width, &data));
+  MQ_TRY(mq_artifact_begin(writer, about->to, about->dtype, 2, (int64_t[]){part->last - part->first, about->width},
+                           &about->column));
+done:
+  sharded_close(&rows);
+  return status;
+}
+
+static mq_status column_copy(mq_artifact_writer *writer, const mq_context *context, const mq_shard *part,
+                             const viewer_column *about) {
+  mq_status status = MQ_OK;
+  sharded rows = {0};
+  const mq_shard *shard;
+  int64_t width = about->width;
+  MQ_TRY(sharded_open(context, about->stage, &rows));
+  for (int64_t row = part->first; row < part->last; row = MQ_MIN(part->last, shard->last)) {
+    const void *data;
     MQ_TRY(sharded_seek(&rows, row, &shard));
-    int64_t end = MQ_MIN(last, shard->last);
-    for (int i = 0; i < n_columns; i++) {
-      const void *data;
-      MQ_TRY(sharded_column(&rows, from[i], dtypes[i], &widths[i], &data));
-      if (row == first)
-        MQ_TRY(mq_artifact_begin(writer, to[i], dtypes[i], 2, (int64_t[]){last - first, widths[i]}, &columns[i]));
-      size_t skipped = (size_t)(row - shard->first) * (size_t)widths[i] * mq_dtype_size(dtypes[i]);
-      MQ_TRY(mq_artifact_append(writer, columns[i], end - row, (const char *)data + skipped));
-    }
-    row = end;
+    MQ_TRY(sharded_column(&rows, about->from, about->dtype, &width, &data));
+    size_t skipped = (size_t)(row - shard->first) * (size_t)width * mq_dtype_size(about->dtype);
+    MQ_TRY(
+        mq_artifact_append(writer, about->column, MQ_MIN(part->last, shard->last) - row, (const char *)data + skipped));
   }
 done:
   sharded_close(&rows);
@@ -467,6 +484,11 @@ static mq_status write_viewers(const mq_context *context, const mq_shard *shard,
   mq_status status = MQ_OK;
   mq_artifact *histories = NULL, *embed = NULL;
   mq_artifact_writer *writer = NULL;
+  viewer_column columns[] = {{"profile", "profile/vector", "viewers/vector", MQ_F16},
+                             {"match", "matches/title", "matches/title", MQ_I32},
+                             {"match", "matches/score", "matches/score", MQ_F32},
+                             {"match", "matches/reason", "matches/reason", MQ_U8},
+                             {"match", "matches/reason_title", "matches/reason_title", MQ_I32}};
   const uint8_t(*keys)[MQ_KEY_BYTES];
   int64_t n_viewers;
   MQ_TRY(mq_shard_open(context, "join", 1, &histories));
@@ -482,13 +504,14 @@ static mq_status write_viewers(const mq_context *context, const mq_shard *shard,
   MQ_TRY(mq_artifact_attribute_i64(writer, "viewers", "first", shard->first));
   MQ_TRY(mq_artifact_write(writer, "viewers/key", MQ_U8, 2, (int64_t[]){shard->last - shard->first, MQ_KEY_BYTES},
                            keys + shard->first));
-  MQ_TRY(copy_rows(writer, context, "profile", shard->first, shard->last, 1, (const char *[]){"profile/vector"},
-                   (const char *[]){"viewers/vector"}, (mq_dtype[]){MQ_F16}));
-  static const char *const names[] = {"matches/title", "matches/score", "matches/reason", "matches/reason_title"};
-  MQ_TRY(copy_rows(writer, context, "match", shard->first, shard->last, 4, names, names,
-                   (mq_dtype[]){MQ_I32, MQ_F32, MQ_U8, MQ_I32}));
+  for (size_t i = 0; i < MQ_COUNT(columns); i++)
+    MQ_TRY(column_begin(writer, context, shard, &columns[i]));
+  MQ_TRY(mq_artifact_seal(writer));
+  for (size_t i = 0; i < MQ_COUNT(columns); i++)
+    MQ_TRY(column_copy(writer, context, shard, &columns[i]));
   figures->n_rows = shard->last - shard->first;
-  status = mq_artifact_commit(writer, NULL, NULL);
+  figures->has_digest = true;
+  status = mq_artifact_commit(writer, &figures->digest, &figures->n_bytes);
   writer = NULL;
 done:
   mq_artifact_abandon(writer);

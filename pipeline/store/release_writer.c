@@ -214,7 +214,13 @@ static mq_status part_describe(const char *path, int i, mq_manifest *manifest) {
   mq_manifest_file *file = &manifest->files[i];
   int64_t dims[2];
   const void *data;
+  struct stat about;
   MQ_TRY(mq_artifact_open(path, &artifact));
+  if (stat(path, &about)) {
+    status = mq_fail_errno(MQ_IO, "%s", path);
+    goto done;
+  }
+  file->n_bytes = (uint64_t)about.st_size;
   if (i == 0) {
     MQ_TRY(mq_artifact_column(artifact, "titles/year", MQ_I32, 1, dims, &data));
     manifest->n_titles = dims[0];
@@ -246,6 +252,7 @@ done:
 
 typedef struct hashing {
   const char *folder;
+  const mq_release_part *parts;
   mq_manifest *manifest;
   int next; /* file that nobody has taken; atomic */
   mq_status status;
@@ -257,7 +264,11 @@ static void *hash_files(void *argument) {
   for (int i; (i = __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED)) < work->manifest->n_files;) {
     mq_manifest_file *file = &work->manifest->files[i];
     char *path = mq_path_join(work->folder, file->name);
-    mq_status good = MQ_OK, status = mq_digest_file(path, &file->digest, &file->n_bytes);
+    mq_status good = MQ_OK, status = MQ_OK;
+    if (work->parts[i].digest)
+      file->digest = *work->parts[i].digest;
+    else
+      status = mq_digest_file(path, &file->digest, NULL);
     if (status == MQ_OK)
       status = mq_sync_file(path); /* done at commit already for a link, not for a copy */
     free(path);
@@ -268,9 +279,9 @@ static void *hash_files(void *argument) {
   return NULL;
 }
 
-/* Sizes and digests of all files, by several threads: BLAKE2b runs at about the rate of one disk. */
-static mq_status files_hash(const char *folder, mq_manifest *manifest) {
-  hashing work = {.folder = folder, .manifest = manifest};
+/* Digests of all files that came without, by several threads: BLAKE2b runs at about the rate of one disk. */
+static mq_status files_hash(const char *folder, const mq_release_part *parts, mq_manifest *manifest) {
+  hashing work = {.folder = folder, .parts = parts, .manifest = manifest};
   pthread_t threads[MOST_HASHERS];
   int n_threads = 0;
   while (n_threads < MQ_MIN((int)MOST_HASHERS, manifest->n_files) - 1 &&
@@ -313,7 +324,7 @@ static mq_status release_prepare(const char *folder, int n_parts, const mq_relea
     free(target);
     MQ_TRY(status);
   }
-  MQ_TRY(files_hash(folder, manifest));
+  MQ_TRY(files_hash(folder, parts, manifest));
   mq_crashpoint("release_filled");
   text = mq_manifest_text(manifest);
   manifest->digest = mq_digest_of(text, strlen(text));

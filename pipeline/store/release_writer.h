@@ -12,8 +12,9 @@
 enum { MQ_RELEASE_FORMAT = 1 };
 
 typedef struct mq_release_part {
-  const char *path; /* the finished file in the run folder */
-  const char *name; /* in the release: "catalog.h5", "viewers-00000.h5" */
+  const char *path;        /* the finished file in the run folder */
+  const char *name;        /* in the release: "catalog.h5", "viewers-00000.h5" */
+  const mq_digest *digest; /* as it was written; NULL: taken here */
 } mq_release_part;
 
 typedef struct mq_release_facts {
