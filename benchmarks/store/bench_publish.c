@@ -1,9 +1,9 @@
 /* bench_publish: publishing against the plain file, and what a reader pays.
  *
- * publish: 512 MiB of vectors (a viewers part), written, fsynced, hashed and put in place as a release; the peer is the
- * same bytes by write(2) in 1 MiB pieces and fsync. The steps are those of stage_publish.c. Interleaved, best of
- * several. The target is 0.8. open, look_up: a release of one million viewers in parts of 262,144; targets 10 ms and 5
- * microseconds.
+ * publish: 512 MiB of vectors (a viewers part), written, fsynced, hashed and put in place as a release, in the steps of
+ * stage_publish.c; the peer is the same bytes by write(2) in 1 MiB pieces and fsync. In turn; the ratio is the median
+ * of the rounds' ratios, since disks have bursts that favour one side or the other. The target is 0.8.
+ * release_open, viewer_look_up: one million viewers in parts of 262,144; targets 10 ms and 5 microseconds.
  *
  * Usage: bench_publish [FOLDER]; needs 2.5 GB there (default: a folder below /tmp). */
 #include "marquee/release.h"
@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { WIDTH = 384, K = 20, PIECE_ROWS = 4096, TITLES = 14000, PUBLISH_ROUNDS = 5, LOOK_UPS = 200000 };
+enum { WIDTH = 384, K = 20, PIECE_ROWS = 4096, TITLES = 14000, PUBLISH_ROUNDS = 7, LOOK_UPS = 200000 };
 static const int64_t publish_bytes = 512 << 20;
 static const char *root;
 static uint16_t *piece; /* [PIECE_ROWS, WIDTH] */
@@ -151,8 +151,13 @@ static void publish_release(const char *output, int n_parts, const mq_release_pa
   free(version);
 }
 
+static int by_value(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
 static void bench_publish(const char *catalog) {
-  double best_plain = 1e9, best_ours = 1e9;
+  double best_plain = 1e9, best_ours = 1e9, ratios[PUBLISH_ROUNDS];
   int64_t n_rows = publish_bytes / (WIDTH * 2);
   char *plain = mq_path_join(root, "plain"), *viewers = mq_path_join(root, "viewers.h5"),
        *output = mq_path_join(root, "output");
@@ -167,11 +172,13 @@ static void bench_publish(const char *catalog) {
     double ours_s = mq_seconds() - start_s;
     best_plain = MQ_MIN(best_plain, plain_s);
     best_ours = MQ_MIN(best_ours, ours_s);
+    ratios[i] = plain_s / ours_s;
   }
+  qsort(ratios, PUBLISH_ROUNDS, sizeof *ratios, by_value);
   printf("{\"name\":\"publish\",\"bytes\":%lld,\"seconds\":%.3f,\"mb_per_s\":%.0f,\"plain_file_seconds\":%.3f,"
          "\"plain_file_mb_per_s\":%.0f,\"ratio\":%.2f,\"ratio_to\":\"plain file\",\"target\":0.8}\n",
          (long long)publish_bytes, best_ours, (double)publish_bytes / best_ours / 1e6, best_plain,
-         (double)publish_bytes / best_plain / 1e6, best_plain / best_ours);
+         (double)publish_bytes / best_plain / 1e6, ratios[PUBLISH_ROUNDS / 2]);
   fflush(stdout);
   CHECK(mq_remove_tree(output));
   unlink(viewers);
