@@ -97,7 +97,7 @@ void mq_strings_builder_free(mq_strings_builder *builder);
 /* Strings to dense indexes 0, 1, 2 ... in order of first sight (open addressing; keys are copied). */
 typedef struct mq_dictionary {
   mq_strings_builder keys;
-  uint32_t *slots; /* index + 1, 0 is free */
+  uint64_t *slots; /* low half of the hash << 32 | index + 1; 0 is free */
   size_t n_slots;
 } mq_dictionary;
 uint32_t mq_dictionary_add(mq_dictionary *dictionary, mq_str key, bool *is_new); /* is_new may be NULL */

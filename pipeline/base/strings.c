@@ -139,38 +139,51 @@ void mq_strings_builder_free(mq_strings_builder *builder) {
   *builder = (mq_strings_builder){0};
 }
 
-/* The slot where `key` is or would be. */
-static size_t dictionary_slot(const mq_dictionary *dictionary, mq_str key) {
+/* The slot where `key` is or would be. Hashes are compared before keys: a look-up among many touches one key. */
+static size_t dictionary_slot(const mq_dictionary *dictionary, mq_str key, uint32_t hash) {
   mq_strings keys = mq_strings_builder_view(&dictionary->keys);
-  size_t mask = dictionary->n_slots - 1, slot = (size_t)mq_hash64(key.at, key.n, 0) & mask;
-  while (dictionary->slots[slot] && !mq_str_equal(mq_strings_at(&keys, dictionary->slots[slot] - 1), key))
-    slot = (slot + 1) & mask;
+  size_t mask = dictionary->n_slots - 1, slot = hash & mask;
+  for (uint64_t entry; (entry = dictionary->slots[slot]); slot = (slot + 1) & mask)
+    if (entry >> 32 == hash && mq_str_equal(mq_strings_at(&keys, (int64_t)(uint32_t)entry - 1), key))
+      break;
   return slot;
 }
 
-uint32_t mq_dictionary_add(mq_dictionary *dictionary, mq_str key, bool *is_new) {
-  if ((size_t)dictionary->keys.n * 2 >= dictionary->n_slots) {
-    free(dictionary->slots);
-    dictionary->n_slots = dictionary->n_slots ? 2 * dictionary->n_slots : 64;
-    dictionary->slots = mq_alloc(dictionary->n_slots, sizeof *dictionary->slots);
-    mq_strings keys = mq_strings_builder_view(&dictionary->keys);
-    for (int64_t i = 0; i < keys.n; i++)
-      dictionary->slots[dictionary_slot(dictionary, mq_strings_at(&keys, i))] = (uint32_t)i + 1;
+static void dictionary_grow(mq_dictionary *dictionary) {
+  size_t n_slots = dictionary->n_slots ? 2 * dictionary->n_slots : 64, mask = n_slots - 1;
+  uint64_t *slots = mq_alloc(n_slots, sizeof *slots);
+  for (size_t i = 0; i < dictionary->n_slots; i++) {
+    uint64_t entry = dictionary->slots[i];
+    size_t slot = (size_t)(entry >> 32) & mask;
+    while (entry && slots[slot])
+      slot = (slot + 1) & mask;
+    if (entry)
+      slots[slot] = entry;
   }
-  size_t slot = dictionary_slot(dictionary, key);
+  free(dictionary->slots);
+  dictionary->slots = slots;
+  dictionary->n_slots = n_slots;
+}
+
+uint32_t mq_dictionary_add(mq_dictionary *dictionary, mq_str key, bool *is_new) {
+  if ((size_t)dictionary->keys.n * 2 >= dictionary->n_slots)
+    dictionary_grow(dictionary);
+  uint32_t hash = (uint32_t)mq_hash64(key.at, key.n, 0);
+  size_t slot = dictionary_slot(dictionary, key, hash);
   if (is_new)
     *is_new = dictionary->slots[slot] == 0;
   if (dictionary->slots[slot] == 0) {
     mq_strings_builder_add(&dictionary->keys, key);
-    dictionary->slots[slot] = (uint32_t)dictionary->keys.n;
+    dictionary->slots[slot] = (uint64_t)hash << 32 | (uint32_t)dictionary->keys.n;
   }
-  return dictionary->slots[slot] - 1;
+  return (uint32_t)dictionary->slots[slot] - 1;
 }
 
 int64_t mq_dictionary_find(const mq_dictionary *dictionary, mq_str key) {
   if (dictionary->n_slots == 0)
     return -1;
-  return (int64_t)dictionary->slots[dictionary_slot(dictionary, key)] - 1;
+  size_t slot = dictionary_slot(dictionary, key, (uint32_t)mq_hash64(key.at, key.n, 0));
+  return (int64_t)(uint32_t)dictionary->slots[slot] - 1;
 }
 
 void mq_dictionary_free(mq_dictionary *dictionary) {
