@@ -13,7 +13,7 @@ bool mq_value_year(mq_str text, int32_t *year);
  * "2021/09/25". Two digits of a year: 00..69 are 20xx. "2021" and "2021-09" are dates without a day: *day is
  * MQ_NO_DAY. Day and month as bare numbers ("09/25/2021") are refused: nobody can tell which is which. */
 bool mq_value_date(mq_str text, int32_t *day, int32_t *year);
-/* Age in years, 255 for "not rated". The table is in import_values.c and docs/job-file.md names it. */
+/* Age in years, 255 for "not rated"; the table is in import_values.c. An empty text is not rated. */
 bool mq_value_maturity(mq_str text, uint8_t *age);
 /* Minutes: "98", "98.0", "98 min", "1h 38m", "01:38:00". "2 Seasons" and an empty text are 0, unknown. */
 bool mq_value_runtime(mq_str text, int32_t *minutes);
