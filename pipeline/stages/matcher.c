@@ -11,7 +11,8 @@ enum {
   NEW_DAYS = 548,
   POOL = 100, /* the best candidates that rows are chosen from */
   PAGE = 10,  /* rows that are seen at once */
-  SIMILAR_HISTORY = 50
+  SIMILAR_HISTORY = 50,
+  WATCHED = -1
 };
 static const double LONG_DECAY = 6;   /* the long rules look this many times further back than rules_decay */
 static const double GENRE_DECAY = 10; /* steps */
@@ -55,10 +56,11 @@ struct mq_matcher {
   rule_slot *slots;  /* [N], zero between requests */
   uint32_t *touched; /* [N] */
   int64_t n_touched;
-  int32_t *where; /* [N] candidate + 1, zero between requests */
+  int32_t *where; /* [N] candidate + 1, or WATCHED; zero between requests */
   double *genres; /* [n_genres] */
   mq_ranked *near_best, *far_best;
-  float *likeness; /* [per_request] */
+  float *likeness; /* [per_request] highest cosine to a chosen row */
+  double *merit;   /* [per_request] what a candidate is worth whatever else is chosen */
   bool *is_chosen; /* [per_request] */
   /* Candidates of all requests. */
   int per_request;
@@ -88,6 +90,7 @@ mq_status mq_matcher_open(const mq_context *context, const mq_catalog *catalog, 
   m->per_request = (int)MQ_MIN(4 * (int64_t)n_kept, MQ_MAX(catalog->titles.n, 1));
   m->candidates = mq_alloc((size_t)MQ_MATCH_BATCH * (size_t)m->per_request, sizeof *m->candidates);
   m->likeness = mq_alloc((size_t)m->per_request, sizeof *m->likeness);
+  m->merit = mq_alloc((size_t)m->per_request, sizeof *m->merit);
   m->is_chosen = mq_alloc((size_t)m->per_request, sizeof *m->is_chosen);
   if (catalog->titles.n && catalog->width)
     MQ_TRY(context->ops->matrix_create(context->backend, MQ_F32, catalog->vectors, catalog->titles.n, catalog->width,
@@ -118,6 +121,7 @@ void mq_matcher_close(mq_matcher *m) {
   free(m->where);
   free(m->genres);
   free(m->likeness);
+  free(m->merit);
   free(m->is_chosen);
   free(m->near_best);
   free(m->far_best);
@@ -188,6 +192,11 @@ bool mq_matcher_may_show(const mq_matcher *m, int i, uint32_t title) {
 
 /* ---- sources ---- */
 
+/* The same for the request at hand, whose watched titles are marked in `where`. */
+static bool may_add(const mq_matcher *m, const uint64_t *allowed, uint32_t title) {
+  return m->where[title] != WATCHED && mq_filter_allows(allowed, title);
+}
+
 static void candidate_add(mq_matcher *m, int i, uint32_t title, uint32_t source) {
   int at = m->where[title] - 1;
   mq_candidate *own = m->candidates + (size_t)i * (size_t)m->per_request;
@@ -244,9 +253,10 @@ static void rules_sum(mq_matcher *m, const mq_match_request *request) {
 
 static void add_from_rules(mq_matcher *m, int i) {
   int n_max = m->context->job->match.candidates, n_near = 0, n_far = 0;
+  const uint64_t *allowed = allowed_of(m, i);
   for (int64_t j = 0; j < m->n_touched; j++) {
     uint32_t title = m->touched[j];
-    if (!mq_matcher_may_show(m, i, title))
+    if (!may_add(m, allowed, title))
       continue;
     mq_ranked_keep(m->near_best, &n_near, n_max, (mq_ranked){m->slots[title].near, title});
     mq_ranked_keep(m->far_best, &n_far, n_max, (mq_ranked){m->slots[title].far, title});
@@ -269,9 +279,10 @@ static void add_from_content(mq_matcher *m, int i) {
 static void add_from_popular(mq_matcher *m, int i) {
   const mq_popularity *popularity = m->popularity;
   int n_left = m->context->job->match.candidates;
+  const uint64_t *allowed = allowed_of(m, i);
   for (int64_t j = 0; j < m->catalog->titles.n && n_left; j++) {
     uint32_t title = popularity->order[j];
-    if (!mq_matcher_may_show(m, i, title))
+    if (!may_add(m, allowed, title))
       continue;
     if (m->n_candidates[i] == m->per_request && !m->where[title])
       break;
@@ -434,6 +445,8 @@ mq_status mq_matcher_collect(mq_matcher *m, int n, const mq_match_request *reque
   for (int i = 0; i < n; i++) {
     mq_candidate *own = m->candidates + (size_t)i * (size_t)m->per_request;
     m->n_candidates[i] = 0;
+    for (int64_t j = m->watched_offsets[i]; j < m->watched_offsets[i + 1]; j++)
+      m->where[m->watched[j]] = WATCHED;
     if (is_default(m, &requests[i])) {
       add_from_popular(m, i);
       for (int j = 0; j < m->n_candidates[i]; j++) {
@@ -451,6 +464,8 @@ mq_status mq_matcher_collect(mq_matcher *m, int n, const mq_match_request *reque
     }
     for (int j = 0; j < m->n_candidates[i]; j++)
       m->where[own[j].title] = 0;
+    for (int64_t j = m->watched_offsets[i]; j < m->watched_offsets[i + 1]; j++)
+      m->where[m->watched[j]] = 0;
     qsort(own, (size_t)m->n_candidates[i], sizeof *own, compare_candidates);
   }
 done:
@@ -569,6 +584,9 @@ void mq_matcher_choose(mq_matcher *m, int i, int k, mq_row *rows) {
   double calibration = genres_normalize(c.wanted, c.n_genres) ? job->match.calibration : 0,
          diversity = width ? job->match.diversity : 1;
 
+  for (int j = 0; j < n_pool; j++)
+    m->merit[j] = diversity * exp(SHARPNESS * (own[j].score - own[0].score)) +
+                  job->match.long_tail * (1 - log1p(m->popularity->n[own[j].title]) / log1p(most_views));
   double cap = INFINITY;
   for (int page = 0; page < n_rows; page += PAGE) {
     int page_end = MQ_MIN(page + PAGE, n_rows), chosen[PAGE];
@@ -581,10 +599,7 @@ void mq_matcher_choose(mq_matcher *m, int i, int k, mq_row *rows) {
         if (is_chosen[j])
           continue;
         n_seen++;
-        double relevance = exp(SHARPNESS * (own[j].score - own[0].score));
-        double gain = diversity * relevance - (1 - diversity) * (double)likeness[j];
-        if (job->match.long_tail > 0)
-          gain += job->match.long_tail * (1 - log1p(m->popularity->n[own[j].title]) / log1p(most_views));
+        double gain = m->merit[j] - (1 - diversity) * (double)likeness[j];
         if (calibration > 0)
           gain = (1 - calibration) * gain - calibration * choice_divergence(&c, own[j].title);
         if (best < 0 || gain > best_gain) {

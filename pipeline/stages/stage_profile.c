@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH_ROWS = 4096 };
+enum { BATCH_ROWS = 4096, MAX_INTERESTS = 16 };
 static const float JOIN_COSINE = 0.2f;  /* an event this close to an interest belongs to it */
 static const double SMALL_SHARE = 0.15; /* an interest with less of the weight is dropped: `vector` still has it */
 
@@ -78,13 +78,15 @@ static void event_weights(const mq_job *job, const mq_histories *histories, uint
 static int cluster(const mq_catalog *catalog, const uint32_t *titles, const float *weight, int n, int max, float *sums,
                    int *interest) {
   int width = catalog->width, n_interests = 0;
+  float square[MAX_INTERESTS] = {0}, with[MAX_INTERESTS]; /* |sum|^2, kept up as sums grow; sum . v */
   for (int i = n; i-- > 0;) {
     const float *v = catalog->vectors + (int64_t)titles[i] * width;
     int best = -1;
     float best_cosine = -2;
     for (int j = 0; j < n_interests; j++) {
       const float *sum = sums + (int64_t)j * width;
-      float norm = sqrtf(mq_dot(sum, sum, width)), cosine = norm > 0 ? mq_dot(sum, v, width) / norm : 0;
+      with[j] = mq_dot(sum, v, width);
+      float cosine = square[j] > 0 ? with[j] / sqrtf(square[j]) : 0;
       if (cosine > best_cosine) {
         best_cosine = cosine;
         best = j;
@@ -93,7 +95,9 @@ static int cluster(const mq_catalog *catalog, const uint32_t *titles, const floa
     if (best < 0 || (best_cosine < JOIN_COSINE && n_interests < max)) {
       best = n_interests++;
       memset(sums + (int64_t)best * width, 0, (size_t)width * sizeof *sums);
+      with[best] = square[best] = 0;
     }
+    square[best] += weight[i] * (2 * with[best] + weight[i]); /* v is of unit length */
     for (int c = 0; c < width; c++)
       sums[(int64_t)best * width + c] += weight[i] * v[c];
     interest[i] = best;
@@ -104,19 +108,19 @@ static int cluster(const mq_catalog *catalog, const uint32_t *titles, const floa
 /* Adds the viewer's rows; share[i] is the weight of the i-th interest added. */
 static int viewer_rows(const mq_job *job, const mq_catalog *catalog, const uint32_t *titles, const float *weight, int n,
                        float *sums, int *interest, row_list *rows, double *share) {
-  int max = job->profile.max_interests, n_kept = 0;
+  int max = MQ_MIN(job->profile.max_interests, MAX_INTERESTS), n_kept = 0;
   for (int i = 0; i < n; i++)
     rows_add(rows, titles[i], weight[i]);
   rows_end(rows);
   if (n == 0)
     return 0;
   int n_interests = max > 1 ? cluster(catalog, titles, weight, n, max, sums, interest) : 1;
-  double total = 0, of[16] = {0};
+  double total = 0, of[MAX_INTERESTS] = {0};
   for (int i = 0; i < n; i++) {
     total += (double)weight[i];
     of[n_interests > 1 ? interest[i] : 0] += (double)weight[i];
   }
-  int order[16];
+  int order[MAX_INTERESTS];
   for (int i = 0; i < n_interests; i++) {
     int at = i;
     for (; at > 0 && of[order[at - 1]] < of[i]; at--)
@@ -166,7 +170,7 @@ mq_status mq_profiles_compute(const mq_context *context, const mq_catalog *catal
                               int64_t first, int64_t last, mq_profiles *profiles) {
   mq_status status = MQ_OK;
   const mq_job *job = context->job;
-  int width = catalog->width, max = MQ_MIN(job->profile.max_interests, 16);
+  int width = catalog->width, max = MQ_MIN(job->profile.max_interests, MAX_INTERESTS);
   int64_t n = last - first;
   size_t capacity = 0, n_interests = 0;
   void *x = NULL;
@@ -184,7 +188,7 @@ mq_status mq_profiles_compute(const mq_context *context, const mq_catalog *catal
     rows.n = rows.n_events = 0;
     for (int64_t u = begin; u < end; u++) {
       uint64_t from = histories->offsets[u], to = histories->offsets[u + 1];
-      double share[16];
+      double share[MAX_INTERESTS];
       from = to - MQ_MIN(to - from, (uint64_t)job->profile.max_history);
       event_weights(job, histories, from, to, weight);
       int n_own =
