@@ -317,8 +317,8 @@ static void a_damaged_manifest_is_refused(void **state) {
       "null",
       "{\"format\":\"marquee-release\"}",
       "{\"format\":\"marquee-release\",\"format_version\":1,\"titles\":1,\"viewers\":0,\"attributes\":{},\"files\":[]}",
-      "{\"format\":\"marquee-release\",\"format_version\":1,\"titles\":1,\"viewers\":0,\"attributes\":{},"
-      "\"files\":[{\"name\":\"../../../etc/passwd\",\"size\":1,\"blake2b_256\":\"00\"}]}"};
+      ("{\"format\":\"marquee-release\",\"format_version\":1,\"titles\":1,\"viewers\":0,\"attributes\":{},"
+       "\"files\":[{\"name\":\"../../../etc/passwd\",\"size\":1,\"blake2b_256\":\"00\"}]}")};
   char *path = in_output("current/MANIFEST.json");
   publish_is_new(0, "v000001");
   for (size_t i = 0; i < MQ_COUNT(bad); i++) {
