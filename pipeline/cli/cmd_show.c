@@ -2,6 +2,7 @@
 #include "pipeline/cli/cli.h"
 #include "pipeline/cli/commands.h"
 #include "pipeline/cli/page.h"
+#include "pipeline/schedule/job.h"
 
 #include <limits.h>
 #include <sodium.h>
@@ -52,7 +53,9 @@ static error_t parse(int key, char *argument, struct argp_state *state) {
 static const struct argp_option options[] = {
     {"viewer", KEY_VIEWER, "ID", 0, "The viewer's id as the history files have it", 0},
     {"key", KEY_FILE, "FILE", 0,
-     "The key file that ids were hashed with (default: viewer.key in the output folder that the release lies in)", 0},
+     "The key file that ids were hashed with (default: the one of the release's run, else viewer.key in the output "
+     "folder)",
+     0},
     {"viewer-key", KEY_HEX, "HEX", 0, "The viewer's key as the release has it, 32 hex digits; needs no key file", 0},
     {"rows", 'n', "N", 0, "Only the first N titles (default: all)", 0},
     {0}};
@@ -75,7 +78,8 @@ static mq_status find_key(const show_flags *flags, const mq_release *release, ui
   mq_status status = MQ_OK;
   uint8_t secret[32];
   size_t n;
-  char *path = NULL;
+  char *path = NULL, *job_path = NULL;
+  mq_job *job = NULL;
   if (flags->key) {
     if (sodium_hex2bin(key, MQ_VIEWER_KEY_BYTES, flags->key, strlen(flags->key), NULL, &n, NULL) ||
         n != MQ_VIEWER_KEY_BYTES)
@@ -83,6 +87,15 @@ static mq_status find_key(const show_flags *flags, const mq_release *release, ui
     goto done;
   }
   path = flags->key_file ? mq_strdup(flags->key_file) : mq_format("%s/../../viewer.key", mq_release_folder(release));
+  job_path =
+      mq_format("%s/../../runs/%s/job.json", mq_release_folder(release), mq_release_attribute(release, "run_id"));
+  if (!flags->key_file && mq_exists(job_path)) { /* the job of the release's run may name another key file */
+    MQ_TRY(mq_job_load(job_path, 0, NULL, NULL, &job));
+    if (job->privacy.viewer_key) {
+      free(path);
+      path = mq_strdup(job->privacy.viewer_key);
+    }
+  }
   if (!mq_exists(path)) {
     status =
         mq_fail(MQ_NO_INPUT, "%s: no key file: name the one of the job (privacy.viewer_key) with --key FILE", path);
@@ -92,6 +105,8 @@ static mq_status find_key(const show_flags *flags, const mq_release *release, ui
   mq_viewer_key(secret, flags->viewer, strlen(flags->viewer), key);
   sodium_memzero(secret, sizeof secret);
 done:
+  mq_job_free(job);
+  free(job_path);
   free(path);
   return status;
 }

@@ -53,6 +53,12 @@ expect 0 'published v000001' "$MARQUEE" run "$folder/job.yaml" --date 2026-11-23
 expect 0 'good: 5 titles, 4 viewers' "$MARQUEE" verify "$out"
 expect 0 '^For anna: ' "$MARQUEE" show "$out" --viewer anna
 
+# a key file that the job names is found through the run
+"$MARQUEE" run "$folder/job.yaml" --date 2026-11-23 --set "output.path=$folder/keyed" \
+  --set "privacy.viewer_key=$out/viewer.key" >"$folder/log" 2>&1
+expect 0 '^For anna: ' "$MARQUEE" show "$folder/keyed" --viewer anna
+expect 66 'no key file' "$MARQUEE" show "$folder/keyed" --viewer anna --key "$folder/keyed/viewer.key"
+
 # the encoder is the one of the run's job, or named
 expect 0 '^  1  1\.000  Orbit \(2012\) +Science Fiction$' "$MARQUEE" search "$out" "Orbit. Nobody answers from the station."
 expect 0 '^  1  1\.000  Snow' "$MARQUEE" search "$out" "Snow. A village waits for spring." --model "$folder/model"
