@@ -70,24 +70,39 @@ static mq_status load(const loader *l, float *out, int rank, const int64_t *shap
   return mq_weights_read(l->weights, name, rank, shape, out);
 }
 
-/* Vectors and tables in the order in which they lie in `parameters`. */
+/* Vectors and tables go into `parameters` one behind the other; each begins on a cache line. `host` is room for the
+ * largest of them, so that no second copy of the whole model is ever in memory. */
 typedef struct cursor {
-  float *host, *device;
+  mq_encoder *encoder;
+  float *host;
   int64_t at;
 } cursor;
-static const float *take(cursor *c, int64_t n, float **host) {
-  *host = c->host + c->at;
-  const float *device = c->device + c->at;
-  c->at += (n + 15) / 16 * 16; /* each begins on a cache line */
-  return device;
+
+static mq_status put(cursor *c, int64_t n, const float **device) {
+  float *to = c->encoder->parameters + c->at;
+  c->at += (n + 15) / 16 * 16;
+  *device = to;
+  return c->encoder->ops->upload(c->encoder->backend, to, c->host, (size_t)n * sizeof *to);
+}
+
+static mq_status load_table(const loader *l, cursor *c, int64_t n_rows, int64_t width, const float **device,
+                            const char *name) {
+  mq_status status = MQ_OK;
+  MQ_TRY(load(l, c->host, 2, (int64_t[]){n_rows, width}, "%s", name));
+  MQ_TRY(put(c, n_rows * width, device));
+done:
+  return status;
 }
 
 static mq_status load_vector(const loader *l, cursor *c, int64_t n, const float **device, const char *name, int i) {
-  float *host;
-  *device = take(c, n, &host);
+  mq_status status = MQ_OK;
   if (i < 0)
-    return load(l, host, 1, &n, "%s", name);
-  return load(l, host, 1, &n, "encoder.layer.%d.%s", i, name);
+    MQ_TRY(load(l, c->host, 1, &n, "%s", name));
+  else
+    MQ_TRY(load(l, c->host, 1, &n, "encoder.layer.%d.%s", i, name));
+  MQ_TRY(put(c, n, device));
+done:
+  return status;
 }
 
 /* With int8, the two matrices whose rounding costs most stay bfloat16: query, key and value (an error in a score grows
@@ -107,22 +122,21 @@ done:
   return status;
 }
 
-static mq_status load_layer(mq_encoder *e, const loader *l, cursor *c, float *host, int i) {
+static mq_status load_layer(mq_encoder *e, const loader *l, cursor *c, int i) {
   static const char *const parts[] = {"query", "key", "value"};
   mq_status status = MQ_OK;
   layer *to = &e->layers[i];
   const int64_t width = e->config.width, inner = e->config.n_inner;
-  float *bias;
-  to->qkv_bias = take(c, 3 * width, &bias);
-  for (int p = 0; p < 3; p++) {
-    MQ_TRY(load(l, host + p * width * width, 2, (int64_t[]){width, width}, "encoder.layer.%d.attention.self.%s.weight",
-                i, parts[p]));
-    MQ_TRY(load(l, bias + p * width, 1, &width, "encoder.layer.%d.attention.self.%s.bias", i, parts[p]));
-  }
-  MQ_TRY(e->ops->matrix_create(e->backend, MQ_F32, host, 3 * width, width, matrix_dtype(e, SENSITIVE), &to->qkv));
-  MQ_TRY(load_matrix(e, l, host, width, width, "attention.output.dense", i, NARROWEST, &to->out));
-  MQ_TRY(load_matrix(e, l, host, inner, width, "intermediate.dense", i, NARROWEST, &to->up));
-  MQ_TRY(load_matrix(e, l, host, width, inner, "output.dense", i, SENSITIVE, &to->down));
+  for (int p = 0; p < 3; p++)
+    MQ_TRY(load(l, c->host + p * width * width, 2, (int64_t[]){width, width},
+                "encoder.layer.%d.attention.self.%s.weight", i, parts[p]));
+  MQ_TRY(e->ops->matrix_create(e->backend, MQ_F32, c->host, 3 * width, width, matrix_dtype(e, SENSITIVE), &to->qkv));
+  for (int p = 0; p < 3; p++)
+    MQ_TRY(load(l, c->host + p * width, 1, &width, "encoder.layer.%d.attention.self.%s.bias", i, parts[p]));
+  MQ_TRY(put(c, 3 * width, &to->qkv_bias));
+  MQ_TRY(load_matrix(e, l, c->host, width, width, "attention.output.dense", i, NARROWEST, &to->out));
+  MQ_TRY(load_matrix(e, l, c->host, inner, width, "intermediate.dense", i, NARROWEST, &to->up));
+  MQ_TRY(load_matrix(e, l, c->host, width, inner, "output.dense", i, SENSITIVE, &to->down));
   MQ_TRY(load_vector(l, c, width, &to->out_bias, "attention.output.dense.bias", i));
   MQ_TRY(load_vector(l, c, width, &to->attention_gamma, "attention.output.LayerNorm.weight", i));
   MQ_TRY(load_vector(l, c, width, &to->attention_beta, "attention.output.LayerNorm.bias", i));
@@ -139,8 +153,7 @@ static mq_status load_weights(mq_encoder *e, const mq_weights *weights) {
   const mq_model_config *config = &e->config;
   const int64_t width = config->width, inner = config->n_inner;
   loader l = {weights, ""};
-  cursor c = {0};
-  float *matrix = NULL, *host;
+  cursor c = {.encoder = e};
   if (!mq_weights_find(weights, "embeddings.word_embeddings.weight") &&
       mq_weights_find(weights, "bert.embeddings.word_embeddings.weight"))
     l.prefix = "bert.";
@@ -151,28 +164,24 @@ static mq_status load_weights(mq_encoder *e, const mq_weights *weights) {
   if (!table || table->rank != 2 || table->shape[0] != config->n_vocab || table->shape[1] != width)
     return mq_weights_read(weights, table ? table->name : "embeddings.word_embeddings.weight", 2,
                            (int64_t[]){config->n_vocab, width}, NULL);
-  int64_t n_tables = ((int64_t)config->n_vocab + config->n_positions + config->n_types + 2) * width;
-  int64_t n_layer = 9 * width + inner + 16 * 16, n_parameters = n_tables + 6 * 16 + config->n_layers * n_layer;
-  size_t n_matrix = (size_t)(width * MQ_MAX(3 * width, inner));
-  c.host = mq_alloc((size_t)n_parameters, sizeof *c.host);
-  matrix = mq_alloc(n_matrix, sizeof *matrix);
+  const int64_t most_rows = MQ_MAX(config->n_vocab, MQ_MAX(config->n_positions, config->n_types));
+  const int64_t n_host = width * MQ_MAX(most_rows, MQ_MAX(3 * width, inner));
+  const int64_t n_tables = ((int64_t)config->n_vocab + config->n_positions + config->n_types + 2) * width;
+  const int64_t n_layer = 9 * width + inner + 16 * 16;
+  const int64_t n_parameters = n_tables + 6 * 16 + config->n_layers * n_layer;
+  c.host = mq_alloc((size_t)n_host, sizeof *c.host);
   MQ_TRY(e->ops->allocate(e->backend, (size_t)n_parameters * sizeof(float), (void **)&e->parameters));
-  c.device = e->parameters;
-  e->token = take(&c, config->n_vocab * width, &host);
-  MQ_TRY(load(&l, host, 2, (int64_t[]){config->n_vocab, width}, "embeddings.word_embeddings.weight"));
-  e->position = take(&c, config->n_positions * width, &host);
-  MQ_TRY(load(&l, host, 2, (int64_t[]){config->n_positions, width}, "embeddings.position_embeddings.weight"));
-  e->type = take(&c, config->n_types * width, &host); /* row 0 is used: a text is one segment */
-  MQ_TRY(load(&l, host, 2, (int64_t[]){config->n_types, width}, "embeddings.token_type_embeddings.weight"));
-  MQ_TRY(load_vector(&l, &c, width, &e->embed_gamma, "embeddings.LayerNorm.weight", -1));
-  MQ_TRY(load_vector(&l, &c, width, &e->embed_beta, "embeddings.LayerNorm.bias", -1));
   e->layers = mq_alloc((size_t)config->n_layers, sizeof *e->layers);
   for (int i = 0; i < config->n_layers; i++)
-    MQ_TRY(load_layer(e, &l, &c, matrix, i));
-  MQ_TRY(e->ops->upload(e->backend, e->parameters, c.host, (size_t)c.at * sizeof(float)));
+    MQ_TRY(load_layer(e, &l, &c, i));
+  MQ_TRY(load_table(&l, &c, config->n_positions, width, &e->position, "embeddings.position_embeddings.weight"));
+  /* Row 0 of the types is used: a text is one segment. */
+  MQ_TRY(load_table(&l, &c, config->n_types, width, &e->type, "embeddings.token_type_embeddings.weight"));
+  MQ_TRY(load_vector(&l, &c, width, &e->embed_gamma, "embeddings.LayerNorm.weight", -1));
+  MQ_TRY(load_vector(&l, &c, width, &e->embed_beta, "embeddings.LayerNorm.bias", -1));
+  MQ_TRY(load_table(&l, &c, config->n_vocab, width, &e->token, "embeddings.word_embeddings.weight"));
 done:
   free(c.host);
-  free(matrix);
   return status;
 }
 
