@@ -37,7 +37,8 @@ void mq_histories_select(const mq_histories *histories, int64_t n, const int64_t
     region[i] = histories->region[viewers[i]];
     max_maturity[i] = histories->max_maturity[viewers[i]];
   }
-  *selected = (mq_histories){.n_viewers = n,
+  *selected = (mq_histories){.n_titles = histories->n_titles,
+                             .n_viewers = n,
                              .n_events = (int64_t)n_events,
                              .key = (const uint8_t(*)[MQ_KEY_BYTES])key,
                              .region = region,
