@@ -112,7 +112,7 @@ static mq_status bench(int64_t n_titles, int64_t n_viewers) {
   MQ_TRY(mq_job_parse("bench.yaml", mq_str_of(text), 0, NULL, "2023-12-31", &job));
   context.job = job;
   MQ_TRY(context.ops->open(&(mq_backend_options){.n_threads = 1}, &context.backend));
-  mq_row *rows = mq_alloc((size_t)job->match.top_k, sizeof *rows);
+  mq_match_row *rows = mq_alloc((size_t)job->match.top_k, sizeof *rows);
 
   double start = mq_seconds();
   mq_catalog_make(&w.titles, WIDTH, w.vectors, &catalog);

@@ -201,7 +201,7 @@ static mq_status lists_make(evaluation *e, const mq_rules *rules, const mq_profi
   mq_matcher *matcher = NULL;
   mq_popularity popularity = {0};
   mq_match_request *requests = mq_alloc(MQ_MATCH_BATCH, sizeof *requests);
-  mq_row rows[LIST];
+  mq_match_row rows[LIST];
   const mq_job *job = e->context->job;
   mq_popularity_make(e->catalog, &e->known, job->match.popularity_half_life_days, e->tests[0].day, true, &popularity);
   MQ_TRY(mq_matcher_open(e->context, e->catalog, rules, &popularity, NULL, blend, &matcher));

@@ -7,6 +7,7 @@
 #include <string.h>
 
 enum { ANN_NEIGHBOURS = 100, ANN_BATCH = 1024 };
+static const double MAX_REL = 1e9; /* so that sums of gains stay finite */
 static const size_t MAX_TREC_BYTES = (size_t)1 << 32;
 
 /* Fields are separated by white space, so what an id has of it becomes "_". */
@@ -43,12 +44,19 @@ mq_status mq_trec_write_qrels(const char *path, int64_t n, const mq_trec_list *w
   return status;
 }
 
+/* Every byte up to the space separates, control bytes too, so that a field is never empty. */
+static mq_str skip_space(mq_str text) {
+  while (text.n && (unsigned char)text.at[0] <= ' ')
+    text = (mq_str){text.at + 1, text.n - 1};
+  return text;
+}
+
 /* The fields of the next line that has any; false at the end of the text. */
 static bool line_fields(mq_str *rest, int64_t *line, mq_str *fields, int max, int *n) {
   for (*n = 0; *n == 0 && rest->n;) {
     const char *end = memchr(rest->at, '\n', rest->n);
     size_t n_bytes = end ? (size_t)(end - rest->at) : rest->n;
-    mq_str text = mq_str_trim((mq_str){rest->at, n_bytes});
+    mq_str text = skip_space((mq_str){rest->at, n_bytes});
     *rest = (mq_str){rest->at + n_bytes + (end != NULL), rest->n - n_bytes - (end != NULL)};
     ++*line;
     while (text.n) {
@@ -58,7 +66,7 @@ static bool line_fields(mq_str *rest, int64_t *line, mq_str *fields, int max, in
       if (*n < max)
         fields[*n] = (mq_str){text.at, length};
       ++*n;
-      text = mq_str_trim((mq_str){text.at + length, text.n - length});
+      text = skip_space((mq_str){text.at + length, text.n - length});
     }
   }
   return *n > 0;
@@ -88,7 +96,8 @@ static mq_status judged_read(const char *path, const mq_buffer *text, int n_fiel
   int n_found;
   while (line_fields(&rest, &line, fields, 6, &n_found)) {
     double value;
-    if (n_found != n_fields || !mq_parse_f64(fields[n_fields == 6 ? 4 : 3], &value)) {
+    if (n_found != n_fields || !mq_parse_f64(fields[n_fields == 6 ? 4 : 3], &value) ||
+        (n_fields == 4 && fabs(value) > MAX_REL)) {
       *n_list = n;
       return mq_fail(MQ_DATA, "%s:%lld: expected %s", path, (long long)line,
                      n_fields == 6 ? "`qid Q0 docno rank sim run_id`" : "`qid iter docno rel`");
@@ -129,9 +138,11 @@ mq_status mq_trec_evaluate(const char *run_path, const char *qrels_path, mq_buff
       r++;
     for (int rank = 0; r < n_run && run[r].query == query; r++, rank++)
       for (int64_t j = q; j < q + n_relevant; j++)
-        if (mq_str_equal(qrels[j].docno, run[r].docno)) {
+        if (qrels[j].value > 0 && mq_str_equal(qrels[j].docno, run[r].docno)) {
           first_rank = first_rank < 0 ? rank : first_rank;
           gained += rank < 10 ? qrels[j].value / log2(rank + 2) : 0;
+          qrels[j].value = 0; /* a document that comes twice gains once */
+          break;
         }
     mq_list_quality quality = mq_list_quality_of(first_rank);
     success_10 += quality.hit_10;

@@ -516,10 +516,10 @@ static double choice_divergence(const choice *c, uint32_t title) {
 }
 
 /* Why this one: the group of features that lifts it most above the average candidate. */
-static mq_row row_of(const mq_matcher *m, const mq_match_request *request, const mq_candidate *candidate,
-                     const double *mean, double probability) {
+static mq_match_row row_of(const mq_matcher *m, const mq_match_request *request, const mq_candidate *candidate,
+                           const double *mean, double probability) {
   const mq_catalog *catalog = m->catalog;
-  mq_row row = {(int32_t)candidate->title, (float)probability, MQ_REASON_DEFAULT, -1};
+  mq_match_row row = {(int32_t)candidate->title, (float)probability, MQ_REASON_DEFAULT, -1};
   double lift[MQ_N_FEATURES];
   if (is_default(m, request))
     return row;
@@ -551,7 +551,7 @@ static mq_row row_of(const mq_matcher *m, const mq_match_request *request, const
   return row;
 }
 
-void mq_matcher_choose(mq_matcher *m, int i, int k, mq_row *rows) {
+void mq_matcher_choose(mq_matcher *m, int i, int k, mq_match_row *rows) {
   const mq_job *job = m->context->job;
   const mq_catalog *catalog = m->catalog;
   const mq_titles *titles = &catalog->titles;
@@ -629,7 +629,7 @@ void mq_matcher_choose(mq_matcher *m, int i, int k, mq_row *rows) {
     }
   }
   for (int r = n_rows; r < k; r++)
-    rows[r] = (mq_row){-1, NAN, MQ_REASON_NONE, -1};
+    rows[r] = (mq_match_row){-1, NAN, MQ_REASON_NONE, -1};
 }
 
 double mq_genre_divergence(const mq_titles *titles, const uint32_t *history, int64_t n_history, const int32_t *row,

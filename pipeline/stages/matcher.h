@@ -38,12 +38,12 @@ typedef struct mq_candidate {
   double score; /* of the blend */
 } mq_candidate;
 
-typedef struct mq_row {
+typedef struct mq_match_row {
   int32_t title; /* -1: none */
   float score;   /* probability among the candidates; descending; NaN where there is no title */
   uint8_t reason;
   int32_t reason_title;
-} mq_row;
+} mq_match_row;
 
 typedef struct mq_matcher mq_matcher;
 
@@ -61,7 +61,7 @@ const mq_candidate *mq_matcher_candidates(const mq_matcher *matcher, int i, int 
 
 /* Row i of the last call: k titles chosen from the candidates for score, calibration, diversity and long tail. A
  * request with fewer than min_history events gets the default row: recent popularity, diversified. */
-void mq_matcher_choose(mq_matcher *matcher, int i, int k, mq_row *row);
+void mq_matcher_choose(mq_matcher *matcher, int i, int k, mq_match_row *row);
 
 /* Whether request i of the last call may be shown this title: allowed by its filters and not watched. */
 bool mq_matcher_may_show(const mq_matcher *matcher, int i, uint32_t title);

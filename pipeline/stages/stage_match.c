@@ -43,7 +43,7 @@ mq_status mq_match_run(const mq_context *context, int i_shard, const mq_shard *s
   int title, score, reason, reason_title, k = job->match.top_k;
   size_t n_cells = (size_t)MQ_MATCH_BATCH * (size_t)k;
   mq_match_request *requests = mq_alloc(MQ_MATCH_BATCH, sizeof *requests);
-  mq_row *rows = mq_alloc(n_cells, sizeof *rows);
+  mq_match_row *rows = mq_alloc(n_cells, sizeof *rows);
   int32_t *titles = mq_alloc(n_cells, sizeof *titles), *reason_titles = mq_alloc(n_cells, sizeof *reason_titles);
   float *scores = mq_alloc(n_cells, sizeof *scores);
   uint8_t *reasons = mq_alloc(n_cells, sizeof *reasons);
