@@ -351,12 +351,12 @@ done:
 
 /* ---- files ---- */
 
-static mq_status load_json(const char *path, json_t **root) {
+static mq_status load_json(const char *path, size_t json_flags, json_t **root) {
   mq_status status = MQ_OK;
   mq_buffer file = {0};
   json_error_t error;
   MQ_TRY(mq_read_file(path, FILE_BYTES_MAX, &file));
-  *root = json_loadb(file.n ? file.at : "", file.n, JSON_REJECT_DUPLICATES, &error);
+  *root = json_loadb(file.n ? file.at : "", file.n, JSON_REJECT_DUPLICATES | json_flags, &error);
   if (!*root)
     status = mq_fail(MQ_DATA, "%s:%d: not valid JSON: %s", path, error.line, error.text);
   else if (!json_is_object(*root))
@@ -369,7 +369,7 @@ done:
 static mq_status read_tokenizer_json(reader *r) {
   mq_status status = MQ_OK;
   json_t *root = NULL;
-  MQ_TRY(load_json(r->path, &root));
+  MQ_TRY(load_json(r->path, 0, &root));
   MQ_TRY(read_model(r, json_object_get(root, "model")));
   MQ_TRY(read_normalizer(r, json_object_get(root, "normalizer")));
   if (!is_type(json_object_get(root, "pre_tokenizer"), "BertPreTokenizer")) {
@@ -393,7 +393,8 @@ static mq_status read_config(reader *r, const char *model_dir) {
   json_t *root = NULL;
   *bert = (mq_bert_options){.clean_text = true, .handle_chinese_chars = true, .lowercase = true};
   if (mq_exists(path)) {
-    MQ_TRY(load_json(path, &root));
+    /* "No limit" is written as int(1e30) in model_max_length: more than 64 bits. */
+    MQ_TRY(load_json(path, JSON_DECODE_INT_AS_REAL, &root));
     if (json_object_get(root, "do_lower_case"))
       MQ_TRY(get_bool(&config, root, "", "do_lower_case", &bert->lowercase));
     if (json_object_get(root, "tokenize_chinese_chars"))

@@ -98,7 +98,7 @@ const mq_job_key mq_job_keys[] = {
          "a text longer than the model's window: `true` takes the mean of its passages, `false` its beginning"),
     INT("stages.embed.max_passages", SHAPES, JOB(embed.max_passages), "16", 1, 1024, "passages of a text at most"),
     INT("stages.embed.shard_titles", 0, JOB(embed.shard_titles), "512", 1, 1e6, "titles of a shard"),
-    INT("stages.embed.batch_tokens", 0, JOB(embed.batch_tokens), "8192", 1, 1048576, "tokens packed into one pass"),
+    INT("stages.embed.batch_tokens", 0, JOB(embed.batch_tokens), "2048", 1, 1048576, "tokens packed into one pass"),
 
     NUMBER("stages.profile.recency_half_life", SHAPES, JOB(profile.recency_half_life), "5", 0.01, 1e6,
            "steps of the history after which a title counts half"),

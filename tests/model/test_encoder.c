@@ -413,6 +413,24 @@ static void files_that_do_not_belong_together_are_refused(void **state) {
   assert_int_equal(mq_encoder_open("/nonexistent", &options, &encoder), MQ_NO_INPUT);
 }
 
+/* model_max_length 1e30 is how transformers writes "no limit": more than 64 bits. */
+static void a_folder_with_vocab_txt_and_no_length_limit_opens(void **state) {
+  (void)state;
+  char *folder = copy_tiny("vocab"), *json = mq_path_join(folder, "tokenizer.json"),
+       *limit = mq_path_join(folder, "sentence_bert_config.json");
+  write_text(folder, "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nsea\nking\n");
+  write_text(folder, "tokenizer_config.json",
+             "{\"do_lower_case\":true,\"model_max_length\":1000000000000000019884624838656}");
+  remove(json);
+  remove(limit);
+  mq_encoder *encoder = open_or_fail(folder, "auto");
+  assert_int_equal(mq_encoder_window(encoder), 32);
+  mq_encoder_close(encoder);
+  free(limit);
+  free(json);
+  free(folder);
+}
+
 /* ---- all-MiniLM-L6-v2 ---- */
 
 enum { N_FILMS = 1000, FILM_WIDTH = 384 };
@@ -518,6 +536,7 @@ int main(void) {
       cmocka_unit_test(a_bad_text_costs_that_text_only),
       cmocka_unit_test(the_digest_follows_all_that_determines_the_vectors_and_nothing_else),
       cmocka_unit_test(files_that_do_not_belong_together_are_refused),
+      cmocka_unit_test(a_folder_with_vocab_txt_and_no_length_limit_opens),
       cmocka_unit_test(minilm_in_float32_agrees_on_film_texts_to_5_digits),
       cmocka_unit_test(minilm_in_bfloat16_agrees_on_film_texts_to_3_digits),
       cmocka_unit_test(minilm_in_int8_agrees_on_film_texts_to_3_digits),
