@@ -47,17 +47,21 @@ static mq_status choose_isa(const char *name, const mq_isa **chosen) {
              : mq_fail(MQ_USAGE, "instruction set \"%s\": there are portable, avx2 and avx512 (MARQUEE_ISA)", name);
 }
 
+enum { MAX_THREADS = 4096 };
+
 static mq_status choose_threads(int wanted, int *n_threads) {
   static const char *const names[] = {"MARQUEE_THREADS", "OMP_NUM_THREADS"};
   cpu_set_t cores;
+  if (wanted < 0 || wanted > MAX_THREADS)
+    return mq_fail(MQ_USAGE, "%d threads: take 1 to %d, or 0 for all cores", wanted, MAX_THREADS);
   *n_threads = wanted;
   for (size_t i = 0; i < MQ_COUNT(names) && *n_threads == 0; i++) {
     const char *text = getenv(names[i]);
     int64_t value; /* OMP_NUM_THREADS may name one number per nesting level: the first counts */
     if (!text || !*text)
       continue;
-    if (!mq_parse_i64((mq_str){text, strcspn(text, ",")}, &value) || value < 1 || value > 4096)
-      return mq_fail(MQ_USAGE, "%s: \"%s\" is not a number from 1 to 4096", names[i], text);
+    if (!mq_parse_i64((mq_str){text, strcspn(text, ",")}, &value) || value < 1 || value > MAX_THREADS)
+      return mq_fail(MQ_USAGE, "%s: \"%s\" is not a number from 1 to %d", names[i], text, MAX_THREADS);
     *n_threads = (int)value;
   }
   if (*n_threads == 0)
