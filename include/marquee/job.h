@@ -68,10 +68,6 @@ typedef struct mq_job {
   } encoder;
 
   struct {
-    int shard_rows; /* rows of a shard; default 65536 */
-  } import;
-
-  struct {
     const char *text; /* template; default "{title} ({year}). {genres}. {synopsis}" */
     int passages;     /* 1: long texts as mean of passages; 0: cut at the window */
     int max_passages; /* default 16 */

@@ -90,8 +90,6 @@ const mq_job_key mq_job_keys[] = {
     TEXT("models.encoder.query_prompt", SHAPES, JOB(encoder.query_prompt), "",
          "put in front of search queries, e.g. `\"query: \"`"),
 
-    INT("stages.import.shard_rows", 0, JOB(import.shard_rows), "65536", 1, 100e6, "rows of a shard"),
-
     TEXT("stages.embed.text", SHAPES, JOB(embed.text), "{title} ({year}). {genres}. {synopsis}",
          "what is embedded of a title; names of its fields in braces"),
     BOOL("stages.embed.passages", SHAPES, JOB(embed.passages), "false",

@@ -15,7 +15,6 @@ static const char HISTORY[] = "viewer,title,time\nu,a,2020-01-01\n";
 
 static void open_bed(bed *b) {
   bed_open(b);
-  b->job.import.shard_rows = 1000;
   b->job.encoder.path = MQ_SOURCE_DIR "/tests/models/tiny-bert";
   b->job.encoder.dtype = "auto";
   b->job.embed.text = "{title} ({year}). {genres}. {synopsis}";
