@@ -118,6 +118,8 @@ done:
 
 mq_status mq_make_folders(const char *path) {
   mq_status status = MQ_OK;
+  if (!*path)
+    return mq_fail(MQ_CANT_CREATE, "the path of a folder is empty: name one");
   char *copy = mq_strdup(path);
   for (char *slash = copy + 1; status == MQ_OK; slash++) {
     slash = strchr(slash, '/');

@@ -4,8 +4,11 @@
 #include "pipeline/cli/commands.h"
 #include "pipeline/store/version.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct command {
   const char *group, *name;
@@ -82,8 +85,26 @@ static int run_command(const char *name, int argc, char **argv) {
   return fail_unknown(name);
 }
 
+/* A closed standard stream leaves its number to the next file opened: log lines would land in a shard or a journal.
+ * Opened the wrong way round, what is asked of standard input and output still fails; the log goes nowhere. */
+static void hold_standard_files(void) {
+  static const int wrong_way[] = {O_WRONLY, O_RDONLY, O_WRONLY};
+  for (int i = 0; i < (int)MQ_COUNT(wrong_way); i++)
+    if (fcntl(i, F_GETFD) < 0 && errno == EBADF && open("/dev/null", wrong_way[i]) < 0)
+      _exit(MQ_UNAVAILABLE);
+}
+
+/* A full disk or a closed pipe must not look like success. */
+static int end(int code) {
+  if (code)
+    return code;
+  errno = EIO; /* what failed before the last flush left no reason */
+  return fflush(stdout) || ferror(stdout) ? mq_cli_report(mq_fail_errno(MQ_IO, "standard output")) : 0;
+}
+
 int main(int argc, char **argv) {
   const char *first = argc > 1 ? argv[1] : "";
+  hold_standard_files();
   if (strcmp(first, "--version") == 0 || strcmp(first, "-V") == 0) {
     mq_status status = print_version();
     if (status != MQ_OK)
@@ -92,13 +113,12 @@ int main(int argc, char **argv) {
     print_help(stdout);
   } else if (strcmp(first, "help") == 0) {
     char *help[] = {NULL, (char[]){"--help"}, NULL};
-    return run_command(argv[2], 2, help);
+    return end(run_command(argv[2], 2, help));
   } else if (argc < 2) {
     print_help(stderr);
     return MQ_USAGE;
   } else {
-    return run_command(first, argc - 1, argv + 1);
+    return end(run_command(first, argc - 1, argv + 1));
   }
-  /* A full disk or a closed pipe must not look like success. */
-  return fflush(stdout) ? mq_cli_report(mq_fail_errno(MQ_IO, "standard output")) : 0;
+  return end(0);
 }

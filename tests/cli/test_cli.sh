@@ -61,6 +61,10 @@ expect 64 'error: "banana" is no command: `marquee --help` lists them' "$MARQUEE
 expect 64 'is no command' "$MARQUEE" help banana
 expect 64 '"--json": options come behind the command' "$MARQUEE" --json
 expect 74 'standard output: No space left' sh -c '"$MARQUEE" --help >/dev/full'
+expect 74 'standard output: No space left' sh -c '"$MARQUEE" config "$1" >/dev/full' sh "$job"
+expect 74 'standard output: Bad file' sh -c '"$MARQUEE" config "$1" >&-' sh "$job"
+expect 0 '' sh -c '"$MARQUEE" config "$1" 2>&- <&-' sh "$job"
+expect 73 'path of a folder is empty' "$MARQUEE" simulate --titles 3 --viewers 3 --output ""
 
 # every command that the help lists says what it does, and refuses what it does not know
 "$MARQUEE" --help | sed -nE 's/^  ([a-z]+) .*/\1/p' >"$folder/commands"
