@@ -21,5 +21,5 @@ need_packages() {
 }
 
 BUILD_PACKAGES="gcc g++ libc6-dev cmake ninja-build ccache pkg-config libhdf5-dev libjansson-dev libyaml-dev \
-libsodium-dev libutf8proc-dev zlib1g-dev"
+libsodium-dev libutf8proc-dev libxxhash-dev zlib1g-dev"
 MODEL_PACKAGES="python3 python3-pip unzip"

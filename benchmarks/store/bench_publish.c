@@ -107,9 +107,9 @@ static void write_catalog(const char *path) {
 }
 
 /* Viewers [first, last) of n; k matches each. */
-static mq_digest write_viewers(const char *path, int64_t first, int64_t last, int64_t n, int width, int k) {
+static mq_checksum write_viewers(const char *path, int64_t first, int64_t last, int64_t n, int width, int k) {
   mq_artifact_writer *writer;
-  mq_digest digest;
+  mq_checksum checksum;
   int64_t n_rows = last - first, keys[2] = {n_rows, 16}, vectors[2] = {n_rows, width}, matches[2] = {n_rows, k};
   uint8_t(*key)[16] = mq_alloc((size_t)n_rows, sizeof *key), *reason = mq_alloc((size_t)n_rows, (size_t)k);
   int32_t *title = mq_alloc((size_t)(n_rows * k), sizeof *title);
@@ -128,19 +128,18 @@ static mq_digest write_viewers(const char *path, int64_t first, int64_t last, in
   CHECK(mq_artifact_begin(writer, "matches/score", MQ_F32, 2, matches, &match_columns[1]));
   CHECK(mq_artifact_begin(writer, "matches/reason", MQ_U8, 2, matches, &match_columns[2]));
   CHECK(mq_artifact_begin(writer, "matches/reason_title", MQ_I32, 2, matches, &match_columns[3]));
-  CHECK(mq_artifact_seal(writer));
   for (int64_t i = 0; i < n_rows; i += PIECE_ROWS)
     CHECK(mq_artifact_append(writer, vector_column, MQ_MIN(PIECE_ROWS, n_rows - i), piece));
   CHECK(mq_artifact_append(writer, match_columns[0], n_rows, title));
   CHECK(mq_artifact_append(writer, match_columns[1], n_rows, score));
   CHECK(mq_artifact_append(writer, match_columns[2], n_rows, reason));
   CHECK(mq_artifact_append(writer, match_columns[3], n_rows, title));
-  CHECK(mq_artifact_commit(writer, &digest, NULL));
+  CHECK(mq_artifact_commit(writer, &checksum, NULL));
   free(key);
   free(reason);
   free(title);
   free(score);
-  return digest;
+  return checksum;
 }
 
 static void publish_release(const char *output, int n_parts, const mq_release_part *parts) {
@@ -167,8 +166,8 @@ static void bench_publish(const char *catalog) {
     unlink(plain);
     unlink(viewers);
     double start_s = mq_seconds();
-    mq_digest digest = write_viewers(viewers, 0, n_rows, n_rows, WIDTH, 1);
-    publish_release(output, 2, (mq_release_part[]){{catalog, "catalog.h5"}, {viewers, "viewers-00000.h5", &digest}});
+    mq_checksum checksum = write_viewers(viewers, 0, n_rows, n_rows, WIDTH, 1);
+    publish_release(output, 2, (mq_release_part[]){{catalog, "catalog.h5"}, {viewers, "viewers-00000.h5", &checksum}});
     double ours_s = mq_seconds() - start_s;
     best_plain = MQ_MIN(best_plain, plain_s);
     best_ours = MQ_MIN(best_ours, ours_s);

@@ -137,7 +137,7 @@ char *mq_path_folder(const char *path);                   /* "." when there is n
 
 /* ---- hashes ---- */
 
-/* BLAKE2b-256, as `b2sum -l 256` prints it: checksums of our own files and content keys. */
+/* BLAKE2b-256, as `b2sum -l 256` prints it: names what was computed from what (jobs, inputs, models, releases). */
 #define MQ_DIGEST_BYTES 32
 #define MQ_DIGEST_TEXT 65
 typedef struct mq_digest {
@@ -147,6 +147,15 @@ mq_digest mq_digest_of(const void *bytes, size_t n_bytes);
 mq_status mq_digest_file(const char *path, mq_digest *digest, uint64_t *n_bytes); /* n_bytes may be NULL */
 void mq_digest_text(const mq_digest *digest, char text[MQ_DIGEST_TEXT]);
 bool mq_digest_parse(const char *text, mq_digest *digest);
+/* XXH3-128 in its canonical big-endian form, as `xxh128sum` prints it: finds damage in a file of ours about as quickly
+ * as memory is read. Whoever wants to can make two files that share one: never an identity. */
+#define MQ_CHECKSUM_TEXT 33
+typedef struct mq_checksum {
+  uint8_t bytes[16];
+} mq_checksum;
+mq_status mq_checksum_file(const char *path, mq_checksum *checksum, uint64_t *n_bytes); /* n_bytes may be NULL */
+void mq_checksum_text(const mq_checksum *checksum, char text[MQ_CHECKSUM_TEXT]);
+bool mq_checksum_parse(const char *text, mq_checksum *checksum);
 /* SHA-256 in lower-case hex, as model hubs publish it. */
 mq_status mq_sha256_file(const char *path, char text[MQ_DIGEST_TEXT]);
 uint64_t mq_hash64(const void *bytes, size_t n_bytes, uint64_t seed); /* in memory only; never stored */

@@ -1,4 +1,4 @@
-/* hash: BLAKE2b and SHA-256 from libsodium; CRC-32C by the CPU's instruction where it has one. */
+/* hash: BLAKE2b and SHA-256 from libsodium, XXH3 from libxxhash; CRC-32C by the CPU's instruction where it has one. */
 #include "pipeline/base/base.h"
 
 #include <fcntl.h>
@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 mq_digest mq_digest_of(const void *bytes, size_t n_bytes) {
   mq_digest digest;
@@ -46,6 +47,10 @@ static void feed_blake2b(void *state, const unsigned char *bytes, size_t n_bytes
   crypto_generichash_update(state, bytes, n_bytes);
 }
 
+static void feed_xxh3(void *state, const unsigned char *bytes, size_t n_bytes) {
+  XXH3_128bits_update(state, bytes, n_bytes);
+}
+
 static void feed_sha256(void *state, const unsigned char *bytes, size_t n_bytes) {
   crypto_hash_sha256_update(state, bytes, n_bytes);
 }
@@ -55,6 +60,19 @@ mq_status mq_digest_file(const char *path, mq_digest *digest, uint64_t *n_bytes)
   crypto_generichash_init(&state, NULL, 0, sizeof digest->bytes);
   mq_status status = read_chunks(path, feed_blake2b, &state, n_bytes);
   crypto_generichash_final(&state, digest->bytes, sizeof digest->bytes);
+  return status;
+}
+
+mq_status mq_checksum_file(const char *path, mq_checksum *checksum, uint64_t *n_bytes) {
+  XXH3_state_t *state = XXH3_createState();
+  if (!state)
+    return mq_fail(MQ_TEMP_FAIL, "%s: no memory left to take the checksum", path);
+  XXH3_128bits_reset(state);
+  mq_status status = read_chunks(path, feed_xxh3, state, n_bytes);
+  XXH128_canonical_t canonical;
+  XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(state));
+  memcpy(checksum->bytes, canonical.digest, sizeof checksum->bytes);
+  XXH3_freeState(state);
   return status;
 }
 
@@ -68,15 +86,31 @@ mq_status mq_sha256_file(const char *path, char text[MQ_DIGEST_TEXT]) {
   return status;
 }
 
+/* The bytes as lower-case hex digits, and back; false unless they are exactly that. */
+static void hex_write(const uint8_t *bytes, size_t n_bytes, char *text) {
+  sodium_bin2hex(text, 2 * n_bytes + 1, bytes, n_bytes);
+}
+
+static bool hex_read(const char *text, uint8_t *bytes, size_t n_bytes) {
+  size_t n = 0;
+  return strlen(text) == 2 * n_bytes && sodium_hex2bin(bytes, n_bytes, text, 2 * n_bytes, NULL, &n, NULL) == 0 &&
+         n == n_bytes;
+}
+
 void mq_digest_text(const mq_digest *digest, char text[MQ_DIGEST_TEXT]) {
-  sodium_bin2hex(text, MQ_DIGEST_TEXT, digest->bytes, sizeof digest->bytes);
+  hex_write(digest->bytes, sizeof digest->bytes, text);
 }
 
 bool mq_digest_parse(const char *text, mq_digest *digest) {
-  size_t n = 0;
-  return strlen(text) == MQ_DIGEST_TEXT - 1 &&
-         sodium_hex2bin(digest->bytes, sizeof digest->bytes, text, MQ_DIGEST_TEXT - 1, NULL, &n, NULL) == 0 &&
-         n == sizeof digest->bytes;
+  return hex_read(text, digest->bytes, sizeof digest->bytes);
+}
+
+void mq_checksum_text(const mq_checksum *checksum, char text[MQ_CHECKSUM_TEXT]) {
+  hex_write(checksum->bytes, sizeof checksum->bytes, text);
+}
+
+bool mq_checksum_parse(const char *text, mq_checksum *checksum) {
+  return hex_read(text, checksum->bytes, sizeof checksum->bytes);
 }
 
 /* wyhash-like folding of 128-bit products: quick and good enough for tables in memory. */

@@ -22,12 +22,12 @@ static const struct argp argp = {
     NULL,
     parse,
     "RELEASE",
-    "Checks a release: every file is there with the size and the BLAKE2b-256 of its manifest, nothing else is, keys "
-    "are "
+    "Checks a release: every file is there with the size and the XXH3-128 of its manifest, nothing else is, keys are "
     "in order, matches name titles that exist.\v"
     "RELEASE is a release's folder, or a job's output folder (then its current release).\n\n"
     "Exit code 0: good; 65: damaged, the message names the file; 66: there is none; 76: another format version.\n"
-    "The digests are plain: `b2sum -l 256 FILE` prints the same.\n\nExample:\n  marquee verify output",
+    "The checksums are plain: `xxh128sum FILE` prints the same. They find damage; they are no signature.\n\nExample:\n "
+    " marquee verify output",
     NULL,
     NULL,
     NULL};

@@ -66,16 +66,16 @@ const mq_shard_record *mq_ledger_find(const mq_ledger *ledger, const char *stage
 /* Takes one record's text into memory; false when it is not one of ours. */
 static bool record_take(mq_ledger *ledger, const char *text, size_t n_bytes) {
   json_t *json = json_loadb(text, n_bytes, JSON_REJECT_DUPLICATES, NULL);
-  const char *stage, *digest, *worker;
+  const char *stage, *checksum, *worker;
   int i_shard;
   json_int_t n_file_bytes, n_rows, n_tokens, n_rejected;
   mq_shard_record record = {.is_done = true};
   bool is_good =
       json && json_unpack(json, "{s:s, s:i, s:I, s:s, s:I, s:I, s:I, s:F, s:s}", "stage", &stage, "shard", &i_shard,
-                          "bytes", &n_file_bytes, "digest", &digest, "rows", &n_rows, "tokens", &n_tokens, "rejected",
+                          "bytes", &n_file_bytes, "xxh128", &checksum, "rows", &n_rows, "tokens", &n_tokens, "rejected",
                           &n_rejected, "seconds", &record.seconds, "worker", &worker) == 0;
   is_good = is_good && i_shard >= 0 && i_shard < LARGEST_SHARD && n_file_bytes >= 0 &&
-            mq_digest_parse(digest, &record.digest);
+            mq_checksum_parse(checksum, &record.checksum);
   if (is_good) {
     record.n_bytes = (uint64_t)n_file_bytes;
     record.figures = (mq_shard_figures){n_rows, n_tokens, n_rejected};
@@ -273,13 +273,13 @@ done:
 mq_status mq_ledger_append(mq_ledger *ledger, const char *stage, int i_shard, const mq_shard_record *record) {
   mq_status status = MQ_OK;
   mq_buffer text = {0};
-  char digest[MQ_DIGEST_TEXT], lead[RECORD_BYTES] = {0};
-  mq_digest_text(&record->digest, digest);
+  char checksum[MQ_CHECKSUM_TEXT], lead[RECORD_BYTES] = {0};
+  mq_checksum_text(&record->checksum, checksum);
   mq_buffer_append(&text, lead, sizeof lead);
   mq_buffer_printf(&text,
-                   "{\"stage\":\"%s\",\"shard\":%d,\"bytes\":%llu,\"digest\":\"%s\",\"rows\":%lld,\"tokens\":%lld,"
+                   "{\"stage\":\"%s\",\"shard\":%d,\"bytes\":%llu,\"xxh128\":\"%s\",\"rows\":%lld,\"tokens\":%lld,"
                    "\"rejected\":%lld,\"seconds\":%.3f,\"worker\":",
-                   stage, i_shard, (unsigned long long)record->n_bytes, digest, (long long)record->figures.n_rows,
+                   stage, i_shard, (unsigned long long)record->n_bytes, checksum, (long long)record->figures.n_rows,
                    (long long)record->figures.n_tokens, (long long)record->figures.n_rejected, record->seconds);
   mq_buffer_json_string(&text, mq_str_of(ledger->worker));
   mq_buffer_text(&text, "}");

@@ -15,7 +15,7 @@
 typedef struct mq_shard_record {
   bool is_done;
   uint64_t n_bytes; /* of the shard file */
-  mq_digest digest;
+  mq_checksum checksum;
   mq_shard_figures figures;
   double seconds;
   char worker[96]; /* HOST-PID */

@@ -181,8 +181,8 @@ done:
 
 /* ---- opening ---- */
 
-/* Bit rot between two runs: a finished shard whose digest is no longer the journaled one is removed and so done again.
- */
+/* Bit rot between two runs: a finished shard whose checksum is no longer the journaled one is removed and so done
+ * again. */
 static mq_status check_finished_shards(mq_run *run) {
   mq_status status = MQ_OK;
   for (int i = 0; mq_stages[i].name; i++) {
@@ -193,11 +193,11 @@ static mq_status check_finished_shards(mq_run *run) {
     for (int j = 0; j < run->stages[i].plan.n; j++) {
       if (!shard_is_done(run, i, j))
         continue;
-      mq_digest digest;
+      mq_checksum checksum;
       char *path = mq_shard_path(&run->context, mq_stages[i].name, j);
-      status = mq_digest_file(path, &digest, NULL);
+      status = mq_checksum_file(path, &checksum, NULL);
       if (status == MQ_OK &&
-          memcmp(&digest, &mq_ledger_find(run->ledger, mq_stages[i].name, j)->digest, sizeof digest)) {
+          memcmp(&checksum, &mq_ledger_find(run->ledger, mq_stages[i].name, j)->checksum, sizeof checksum)) {
         mq_log(MQ_LOG_WARN, "shard_damaged", "path=\"%s\" effect=\"it is done again\"", path);
         unlink(path);
         run->stages[i].is_done[j] = false;
@@ -317,11 +317,11 @@ static mq_status shard_run(mq_run *run, int i_stage, int i_shard, mq_progress *p
   MQ_TRY(
       stage->run(&run->context, i_shard, &run->stages[i_stage].plan.shards[i_shard], path, progress, &record.figures));
   mq_crashpoint("shard_in_place");
-  if (record.figures.has_digest) {
-    record.digest = record.figures.digest;
+  if (record.figures.has_checksum) {
+    record.checksum = record.figures.checksum;
     record.n_bytes = record.figures.n_bytes;
   } else {
-    MQ_TRY(mq_digest_file(path, &record.digest, &record.n_bytes));
+    MQ_TRY(mq_checksum_file(path, &record.checksum, &record.n_bytes));
   }
   record.seconds = mq_seconds() - start_s;
   MQ_TRY(mq_ledger_append(run->ledger, stage->name, i_shard, &record));
@@ -589,7 +589,7 @@ mq_status mq_run_publish(mq_run *run, char **version, bool *is_new) {
   mq_run_identity now = {0};
   for (int i = 0; i < n_parts; i++) {
     parts[i].path = mq_shard_path(&run->context, "publish", i);
-    parts[i].digest = &mq_ledger_find(run->ledger, "publish", i)->digest; /* of finished shards, which all are */
+    parts[i].checksum = &mq_ledger_find(run->ledger, "publish", i)->checksum; /* of finished shards, which all are */
     parts[i].name = i == 0 ? mq_strdup("catalog.h5") : mq_format("viewers-%05d.h5", i - 1);
   }
   MQ_TRY(mq_import_write_rejected(&run->context, rejected));

@@ -30,8 +30,8 @@ typedef struct mq_shard_plan {
 
 typedef struct mq_shard_figures {
   int64_t n_rows, n_tokens, n_rejected;
-  bool has_digest; /* the stage took the artifact's digest while writing it; else the schedule does */
-  mq_digest digest;
+  bool has_checksum; /* the stage has the artifact's checksum from writing it; else the schedule reads the file */
+  mq_checksum checksum;
   uint64_t n_bytes;
 } mq_shard_figures;
 

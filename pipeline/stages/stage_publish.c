@@ -421,8 +421,8 @@ static mq_status write_catalog(const mq_context *context, const char *path, mq_s
   MQ_TRY(write_vectors(writer, context, titles.n, &embed, &n_tokens));
   MQ_TRY(write_report(writer, context, &titles, &histories, n_tokens));
   figures->n_rows = titles.n;
-  figures->has_digest = true;
-  status = mq_artifact_commit(writer, &figures->digest, &figures->n_bytes);
+  figures->has_checksum = true;
+  status = mq_artifact_commit(writer, &figures->checksum, &figures->n_bytes);
   writer = NULL;
 done:
   mq_artifact_abandon(writer);
@@ -506,12 +506,11 @@ static mq_status write_viewers(const mq_context *context, const mq_shard *shard,
                            keys + shard->first));
   for (size_t i = 0; i < MQ_COUNT(columns); i++)
     MQ_TRY(column_begin(writer, context, shard, &columns[i]));
-  MQ_TRY(mq_artifact_seal(writer));
   for (size_t i = 0; i < MQ_COUNT(columns); i++)
     MQ_TRY(column_copy(writer, context, shard, &columns[i]));
   figures->n_rows = shard->last - shard->first;
-  figures->has_digest = true;
-  status = mq_artifact_commit(writer, &figures->digest, &figures->n_bytes);
+  figures->has_checksum = true;
+  status = mq_artifact_commit(writer, &figures->checksum, &figures->n_bytes);
   writer = NULL;
 done:
   mq_artifact_abandon(writer);

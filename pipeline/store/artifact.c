@@ -8,8 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,18 +18,6 @@ enum {
   MAX_ATTRIBUTE_BYTES = 60000, /* HDF5 keeps an attribute inside the 64 KiB header of its object */
   WRITE_BACK_BYTES = 16 << 20  /* the disk starts on what was written while we compute the rest */
 };
-
-/* Hashes the file from its beginning, as far as it is final. */
-typedef struct follower {
-  bool is_running;
-  pthread_t thread;
-  pthread_mutex_t lock; /* of what follows */
-  pthread_cond_t moved;
-  uint64_t n_final, n_bytes; /* bytes that will not change; of the whole file, at which the thread ends */
-  bool is_cancelled;
-  int file, error; /* errno of a failed read */
-  mq_digest digest;
-} follower;
 
 typedef struct column {
   char *name;
@@ -46,7 +32,6 @@ struct mq_artifact_writer {
   int n_columns, capacity;
   column *columns;
   uint64_t n_since_write_back;
-  follower follower;
 };
 
 /* ---- writing ---- */
@@ -168,64 +153,6 @@ done:
   return status;
 }
 
-/* ---- the digest, beside the writing ---- */
-
-static void *follow(void *argument) {
-  enum { CHUNK_BYTES = 1 << 20 };
-  follower *self = argument;
-  crypto_generichash_state state;
-  char *chunk = mq_alloc(CHUNK_BYTES, 1);
-  uint64_t at = 0;
-  crypto_generichash_init(&state, NULL, 0, sizeof self->digest.bytes);
-  while (at < self->n_bytes && !self->error) {
-    pthread_mutex_lock(&self->lock);
-    while (!self->is_cancelled && self->n_final < MQ_MIN(self->n_bytes, at + CHUNK_BYTES))
-      pthread_cond_wait(&self->moved, &self->lock);
-    bool is_cancelled = self->is_cancelled;
-    pthread_mutex_unlock(&self->lock);
-    if (is_cancelled)
-      break;
-    ssize_t n = pread(self->file, chunk, MQ_MIN(self->n_bytes - at, CHUNK_BYTES), (off_t)at);
-    if (n > 0) {
-      crypto_generichash_update(&state, (unsigned char *)chunk, (size_t)n);
-      at += (uint64_t)n;
-    } else if (n == 0 || errno != EINTR) {
-      self->error = n == 0 ? EIO : errno;
-    }
-  }
-  crypto_generichash_final(&state, self->digest.bytes, sizeof self->digest.bytes);
-  free(chunk);
-  return NULL;
-}
-
-static void follower_move(follower *self, uint64_t n_final, bool is_cancelled) {
-  pthread_mutex_lock(&self->lock);
-  self->n_final = MQ_MAX(self->n_final, n_final);
-  self->is_cancelled = is_cancelled;
-  pthread_cond_signal(&self->moved);
-  pthread_mutex_unlock(&self->lock);
-}
-
-static void follower_join(follower *self) {
-  if (!self->is_running)
-    return;
-  pthread_join(self->thread, NULL);
-  pthread_cond_destroy(&self->moved);
-  pthread_mutex_destroy(&self->lock);
-  self->is_running = false;
-}
-
-/* Where the first byte lies that an append may still write. */
-static uint64_t final_bytes(const mq_artifact_writer *writer) {
-  uint64_t n_final = writer->storage.eoa;
-  for (int i = 0; i < writer->n_columns; i++) {
-    const column *at = &writer->columns[i];
-    if (at->n_written < at->n_rows)
-      n_final = MQ_MIN(n_final, at->offset + (uint64_t)at->n_written * at->row_bytes);
-  }
-  return n_final;
-}
-
 /* Lets HDF5 write its metadata and go; the file has its final length then. */
 static mq_status layout_close(mq_artifact_writer *writer) {
   mq_status status = MQ_OK;
@@ -242,23 +169,6 @@ static mq_status layout_close(mq_artifact_writer *writer) {
     status = mq_fail_errno(MQ_IO, "%s", writer->temporary);
   }
   return status;
-}
-
-mq_status mq_artifact_seal(mq_artifact_writer *writer) {
-  follower *self = &writer->follower;
-  mq_status status = layout_close(writer);
-  if (status != MQ_OK || self->is_running)
-    return status;
-  *self = (follower){.file = writer->storage.file, .n_bytes = writer->storage.eoa, .n_final = final_bytes(writer)};
-  pthread_mutex_init(&self->lock, NULL);
-  pthread_cond_init(&self->moved, NULL);
-  int failed = pthread_create(&self->thread, NULL, follow, self);
-  if (failed) {
-    errno = failed;
-    return mq_fail_errno(MQ_UNAVAILABLE, "%s: a thread to take the digest", writer->path);
-  }
-  self->is_running = true;
-  return MQ_OK;
 }
 
 mq_status mq_artifact_append(mq_artifact_writer *writer, int i_column, int64_t n_rows, const void *data) {
@@ -284,8 +194,6 @@ mq_status mq_artifact_append(mq_artifact_writer *writer, int i_column, int64_t n
     }
   }
   to->n_written += n_rows;
-  if (writer->follower.is_running)
-    follower_move(&writer->follower, final_bytes(writer), false);
   return MQ_OK;
 }
 
@@ -371,9 +279,6 @@ mq_status mq_artifact_attribute_f64(mq_artifact_writer *writer, const char *obje
 
 /* Frees the writer; its temporary file goes with it unless it was renamed. */
 static void writer_end(mq_artifact_writer *writer, bool is_renamed) {
-  if (writer->follower.is_running)
-    follower_move(&writer->follower, 0, true);
-  follower_join(&writer->follower);
   if (writer->file >= 0) {
     mq_hdf5_lock();
     H5Fclose(writer->file);
@@ -392,7 +297,7 @@ static void writer_end(mq_artifact_writer *writer, bool is_renamed) {
   free(writer);
 }
 
-mq_status mq_artifact_commit(mq_artifact_writer *writer, mq_digest *digest, uint64_t *n_bytes) {
+mq_status mq_artifact_commit(mq_artifact_writer *writer, mq_checksum *checksum, uint64_t *n_bytes) {
   mq_status status = MQ_OK;
   bool is_renamed = false;
   char *folder = mq_path_folder(writer->path);
@@ -403,18 +308,12 @@ mq_status mq_artifact_commit(mq_artifact_writer *writer, mq_digest *digest, uint
       goto done;
     }
   MQ_TRY(layout_close(writer));
-  if (digest) /* hashed from the page cache while the disk is busy with the same pages */
-    MQ_TRY(mq_artifact_seal(writer));
-  if (writer->follower.is_running)
-    follower_move(&writer->follower, writer->storage.eoa, false);
+  if (checksum) { /* read back from the page cache, while the disk is busy with the same pages */
+    sync_file_range(writer->storage.file, 0, 0, SYNC_FILE_RANGE_WRITE);
+    MQ_TRY(mq_checksum_file(writer->temporary, checksum, NULL));
+  }
   if (fsync(writer->storage.file)) {
     status = mq_fail_errno(MQ_IO, "%s: fsync", writer->temporary);
-    goto done;
-  }
-  follower_join(&writer->follower);
-  if (writer->follower.error) {
-    errno = writer->follower.error;
-    status = mq_fail_errno(MQ_IO, "%s", writer->temporary);
     goto done;
   }
   if (rename(writer->temporary, writer->path)) {
@@ -423,8 +322,6 @@ mq_status mq_artifact_commit(mq_artifact_writer *writer, mq_digest *digest, uint
   }
   is_renamed = true;
   MQ_TRY(mq_sync_folder(folder));
-  if (digest)
-    *digest = writer->follower.digest;
   if (n_bytes)
     *n_bytes = writer->storage.eoa;
 done:

@@ -29,12 +29,9 @@ mq_status mq_artifact_attribute_text(mq_artifact_writer *writer, const char *obj
                                      const char *value);
 mq_status mq_artifact_attribute_i64(mq_artifact_writer *writer, const char *object, const char *name, int64_t value);
 mq_status mq_artifact_attribute_f64(mq_artifact_writer *writer, const char *object, const char *name, double value);
-/* Says that all columns are begun and all attributes written, before large columns are appended to: the digest is then
- * taken beside the writing, best when they are filled in the order in which they were begun. */
-mq_status mq_artifact_seal(mq_artifact_writer *writer);
-/* Either one ends the writer. A column that is not full is MQ_INTERNAL. digest and n_bytes (each may be NULL) are those
- * of the whole file. */
-mq_status mq_artifact_commit(mq_artifact_writer *writer, mq_digest *digest, uint64_t *n_bytes);
+/* Either one ends the writer. A column that is not full is MQ_INTERNAL. checksum and n_bytes (each may be NULL) are
+ * those of the whole file. */
+mq_status mq_artifact_commit(mq_artifact_writer *writer, mq_checksum *checksum, uint64_t *n_bytes);
 void mq_artifact_abandon(mq_artifact_writer *writer); /* NULL is fine */
 
 typedef struct mq_artifact mq_artifact;

@@ -19,12 +19,12 @@ static bool is_key(const char *text) {
 /* Fills files[i] from its JSON; the names are fixed by their order, so none can lead out of the folder. */
 static mq_status file_read(const char *path, const json_t *json, int i, mq_manifest *manifest) {
   mq_manifest_file *file = &manifest->files[i];
-  const char *name, *digest, *first_key = "", *last_key = "";
+  const char *name, *checksum, *first_key = "", *last_key = "";
   json_int_t n_bytes, first_viewer = 0, n_viewers = 0;
   char *expected = mq_manifest_file_name(i);
   bool is_good =
-      json_unpack((json_t *)json, "{s:s, s:s, s:I}", "name", &name, "blake2b_256", &digest, "size", &n_bytes) == 0 &&
-      strcmp(name, expected) == 0 && n_bytes >= 0 && mq_digest_parse(digest, &file->digest);
+      json_unpack((json_t *)json, "{s:s, s:s, s:I}", "name", &name, "xxh128", &checksum, "size", &n_bytes) == 0 &&
+      strcmp(name, expected) == 0 && n_bytes >= 0 && mq_checksum_parse(checksum, &file->checksum);
   if (is_good && i > 0)
     is_good = json_unpack((json_t *)json, "{s:I, s:I, s:s, s:s}", "first_viewer", &first_viewer, "viewers", &n_viewers,
                           "first_key", &first_key, "last_key", &last_key) == 0 &&
@@ -41,8 +41,8 @@ static mq_status file_read(const char *path, const json_t *json, int i, mq_manif
     manifest->n_files = i + 1;
     return MQ_OK;
   }
-  mq_status status =
-      mq_fail(MQ_DATA, "%s: entry %d of \"files\" is damaged: expected %s with size and digest", path, i, expected);
+  mq_status status = mq_fail(MQ_DATA, "%s: entry %d of \"files\" is damaged: expected %s with \"size\" and \"xxh128\"",
+                             path, i, expected);
   free(expected);
   return status;
 }
@@ -116,13 +116,13 @@ done:
 }
 
 char *mq_manifest_text(const mq_manifest *manifest) {
-  char digest[MQ_DIGEST_TEXT];
+  char checksum[MQ_CHECKSUM_TEXT];
   json_t *files = json_array();
   for (int i = 0; i < manifest->n_files; i++) {
     const mq_manifest_file *file = &manifest->files[i];
-    mq_digest_text(&file->digest, digest);
+    mq_checksum_text(&file->checksum, checksum);
     json_t *entry =
-        json_pack("{s:s, s:s, s:I}", "name", file->name, "blake2b_256", digest, "size", (json_int_t)file->n_bytes);
+        json_pack("{s:s, s:s, s:I}", "name", file->name, "xxh128", checksum, "size", (json_int_t)file->n_bytes);
     if (i > 0)
       json_object_update_new(entry, json_pack("{s:I, s:I, s:s, s:s}", "first_viewer", (json_int_t)file->first_viewer,
                                               "viewers", (json_int_t)file->n_viewers, "first_key", file->first_key,

@@ -15,7 +15,7 @@ enum { MQ_VIEWER_KEY_TEXT = 33 };
 typedef struct mq_manifest_file {
   char *name; /* catalog.h5 first, then viewers-00000.h5, viewers-00001.h5, ... */
   uint64_t n_bytes;
-  mq_digest digest;
+  mq_checksum checksum;
   int64_t first_viewer, n_viewers;                                  /* of a viewer part */
   char first_key[MQ_VIEWER_KEY_TEXT], last_key[MQ_VIEWER_KEY_TEXT]; /* hex; "" in a part without viewers */
 } mq_manifest_file;

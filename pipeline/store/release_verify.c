@@ -1,4 +1,4 @@
-/* release_verify: everything that a reader trusts, checked. Digests come first: only files whose bytes are those that
+/* release_verify: everything that a reader trusts, checked. Checksums come first: only files whose bytes are those that
  * were published are given to HDF5. */
 #include "pipeline/store/release_writer.h"
 
@@ -29,15 +29,15 @@ static mq_status check_no_extra_files(const char *folder, const mq_manifest *man
   return status;
 }
 
-static mq_status check_digests(const char *folder, const mq_manifest *manifest) {
+static mq_status check_checksums(const char *folder, const mq_manifest *manifest) {
   mq_status status = MQ_OK;
   for (int i = 0; i < manifest->n_files && status == MQ_OK; i++) {
-    mq_digest digest;
+    mq_checksum checksum;
     char *path = mq_path_join(folder, manifest->files[i].name);
-    status = mq_digest_file(path, &digest, NULL);
-    if (status == MQ_OK && memcmp(&digest, &manifest->files[i].digest, sizeof digest))
+    status = mq_checksum_file(path, &checksum, NULL);
+    if (status == MQ_OK && memcmp(&checksum, &manifest->files[i].checksum, sizeof checksum))
       status = mq_fail(MQ_DATA,
-                       "%s: its content is not what was published (BLAKE2b-256 differs): publish again, or go back "
+                       "%s: its content is not what was published (XXH3-128 differs): publish again, or go back "
                        "with `marquee rollback'",
                        path);
     free(path);
@@ -97,7 +97,7 @@ mq_status mq_release_verify(const char *path) {
   MQ_TRY(mq_manifest_read(folder, &manifest));
   MQ_TRY(mq_manifest_check_sizes(&manifest, folder));
   MQ_TRY(check_no_extra_files(folder, &manifest));
-  MQ_TRY(check_digests(folder, &manifest));
+  MQ_TRY(check_checksums(folder, &manifest));
   MQ_TRY(mq_release_open(folder, &release));
   MQ_TRY(check_titles(release));
   MQ_TRY(check_viewers(release));

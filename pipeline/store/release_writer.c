@@ -12,7 +12,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -20,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST_HASHERS = 4, HISTORY_BYTES = 1 << 28, LAST_VERSION = 999999 };
+enum { HISTORY_BYTES = 1 << 28, LAST_VERSION = 999999 };
 
 /* ---- the folder of releases ---- */
 
@@ -184,6 +183,8 @@ static mq_status file_copy(const char *from, const char *to) {
       }
   if (n < 0)
     status = mq_fail_errno(MQ_IO, "%s", from);
+  else if (fsync(target))
+    status = mq_fail_errno(MQ_IO, "%s: fsync", to);
 done:
   if (source >= 0)
     close(source);
@@ -193,7 +194,7 @@ done:
   return status;
 }
 
-/* A hard link where the file system allows it: a part's bytes are on the disk once. */
+/* A hard link where the file system allows it: a part's bytes are on the disk once, and were synced at commit. */
 static mq_status part_place(const char *from, const char *to) {
   if (link(from, to) == 0)
     return MQ_OK;
@@ -207,7 +208,7 @@ static void key_text(const uint8_t *key, char text[MQ_VIEWER_KEY_TEXT]) {
     snprintf(text + 2 * i, 3, "%02x", key[i]);
 }
 
-/* What the manifest says of a part besides size and digest; parts must follow each other in order of key. */
+/* What the manifest says of a part besides its checksum; parts must follow each other in order of key. */
 static mq_status part_describe(const char *path, int i, mq_manifest *manifest) {
   mq_status status = MQ_OK;
   mq_artifact *artifact = NULL;
@@ -250,49 +251,6 @@ done:
   return status;
 }
 
-typedef struct hashing {
-  const char *folder;
-  const mq_release_part *parts;
-  mq_manifest *manifest;
-  int next; /* file that nobody has taken; atomic */
-  mq_status status;
-  char message[512];
-} hashing;
-
-static void *hash_files(void *argument) {
-  hashing *work = argument;
-  for (int i; (i = __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED)) < work->manifest->n_files;) {
-    mq_manifest_file *file = &work->manifest->files[i];
-    char *path = mq_path_join(work->folder, file->name);
-    mq_status good = MQ_OK, status = MQ_OK;
-    if (work->parts[i].digest)
-      file->digest = *work->parts[i].digest;
-    else
-      status = mq_digest_file(path, &file->digest, NULL);
-    if (status == MQ_OK)
-      status = mq_sync_file(path); /* done at commit already for a link, not for a copy */
-    free(path);
-    if (status != MQ_OK &&
-        __atomic_compare_exchange_n(&work->status, &good, status, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-      snprintf(work->message, sizeof work->message, "%s", mq_status_message());
-  }
-  return NULL;
-}
-
-/* Digests of all files that came without, by several threads: BLAKE2b runs at about the rate of one disk. */
-static mq_status files_hash(const char *folder, const mq_release_part *parts, mq_manifest *manifest) {
-  hashing work = {.folder = folder, .parts = parts, .manifest = manifest};
-  pthread_t threads[MOST_HASHERS];
-  int n_threads = 0;
-  while (n_threads < MQ_MIN((int)MOST_HASHERS, manifest->n_files) - 1 &&
-         pthread_create(&threads[n_threads], NULL, hash_files, &work) == 0)
-    n_threads++;
-  hash_files(&work);
-  for (int i = 0; i < n_threads; i++)
-    pthread_join(threads[i], NULL);
-  return work.status == MQ_OK ? MQ_OK : mq_fail(work.status, "%s", work.message);
-}
-
 /* Makes .new-RUN complete, and its manifest as it will be read back. */
 static mq_status release_prepare(const char *folder, int n_parts, const mq_release_part *parts,
                                  const mq_release_facts *facts, mq_manifest *manifest) {
@@ -321,10 +279,13 @@ static mq_status release_prepare(const char *folder, int n_parts, const mq_relea
     status = part_place(parts[i].path, target);
     if (status == MQ_OK)
       status = part_describe(target, i, manifest);
+    if (parts[i].checksum)
+      manifest->files[i].checksum = *parts[i].checksum;
+    else if (status == MQ_OK)
+      status = mq_checksum_file(target, &manifest->files[i].checksum, NULL);
     free(target);
     MQ_TRY(status);
   }
-  MQ_TRY(files_hash(folder, parts, manifest));
   mq_crashpoint("release_filled");
   text = mq_manifest_text(manifest);
   manifest->digest = mq_digest_of(text, strlen(text));
@@ -344,12 +305,12 @@ static bool release_is_intact(const char *target, const char *folder, const mq_m
   bool is_intact = mq_manifest_check_sizes(manifest, target) == MQ_OK;
   for (int i = 0; is_intact && i < manifest->n_files; i++) {
     struct stat theirs, ours;
-    mq_digest digest;
+    mq_checksum checksum;
     char *path = mq_path_join(target, manifest->files[i].name), *own = mq_path_join(folder, manifest->files[i].name);
     is_intact = stat(path, &theirs) == 0 && stat(own, &ours) == 0 &&
                 ((theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino) ||
-                 (mq_digest_file(path, &digest, NULL) == MQ_OK &&
-                  memcmp(&digest, &manifest->files[i].digest, sizeof digest) == 0));
+                 (mq_checksum_file(path, &checksum, NULL) == MQ_OK &&
+                  memcmp(&checksum, &manifest->files[i].checksum, sizeof checksum) == 0));
     free(path);
     free(own);
   }

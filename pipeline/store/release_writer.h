@@ -2,7 +2,7 @@
  *
  * OUTPUT/releases/v000001/{catalog.h5, viewers-00000.h5, ..., MANIFEST.json}, OUTPUT/current -> releases/v000001.
  * Steps, each safe to be killed in: make OUTPUT/releases/.new-RUN; link or copy parts in; fsync; write MANIFEST.json
- * (name, size, BLAKE2b-256 of each file, row range of each viewer part, attributes) last; fsync; rename to the next
+ * (name, size, XXH3-128 of each file, row range of each viewer part, attributes) last; fsync; rename to the next
  * free version; fsync; swap `current` by renaming a symbolic link; append a line to OUTPUT/releases/history.jsonl. */
 #ifndef MQ_STORE_RELEASE_WRITER_H
 #define MQ_STORE_RELEASE_WRITER_H
@@ -12,9 +12,9 @@
 enum { MQ_RELEASE_FORMAT = 1 };
 
 typedef struct mq_release_part {
-  const char *path;        /* the finished file in the run folder */
-  const char *name;        /* in the release: "catalog.h5", "viewers-00000.h5" */
-  const mq_digest *digest; /* as it was written; NULL: taken here */
+  const char *path;            /* the finished file in the run folder */
+  const char *name;            /* in the release: "catalog.h5", "viewers-00000.h5" */
+  const mq_checksum *checksum; /* as it was written; NULL: taken here */
 } mq_release_part;
 
 typedef struct mq_release_facts {
@@ -27,7 +27,7 @@ typedef struct mq_release_facts {
  * *is_new is false and version names that one. MQ_IO on a full disk: the old release stays current. */
 mq_status mq_release_publish(const char *output, int n_parts, const mq_release_part *parts,
                              const mq_release_facts *facts, char **version, bool *is_new);
-/* `path`: a release or an output folder. Every file's size and digest, no extra files, row counts and keys in order:
+/* `path`: a release or an output folder. Every file's size and checksum, no extra files, row counts and keys in order:
  * MQ_DATA names what is wrong. */
 mq_status mq_release_verify(const char *path);
 /* version NULL: the one before current. `now` gets the version that is current then (malloc'ed). */

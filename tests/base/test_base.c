@@ -293,58 +293,6 @@ static void digests_equal_those_of_the_common_tools(void **state) {
   assert_string_equal(text, "0e5751c026e543b2e8ab2eb06099daa1d1e5df47778f7787faab45cdf12fe3a8");
 }
 
-static void checksum_of(const char *path, const void *bytes, size_t n_bytes, char text[MQ_CHECKSUM_TEXT]) {
-  mq_checksum checksum;
-  uint64_t n_read;
-  assert_int_equal(mq_write_file(path, bytes, n_bytes), MQ_OK);
-  assert_int_equal(mq_checksum_file(path, &checksum, &n_read), MQ_OK);
-  assert_int_equal(n_read, n_bytes);
-  mq_checksum_text(&checksum, text);
-}
-
-static void checksums_equal_those_of_xxh128sum(void **state) {
-  (void)state;
-  enum { LONG = (1 << 18) + 1000 }; /* more than one piece of reading */
-  char *folder = make_folder(), *path = mq_path_join(folder, "file"), text[MQ_CHECKSUM_TEXT], tool[MQ_CHECKSUM_TEXT];
-  unsigned char *bytes = mq_alloc(LONG, 1);
-  mq_checksum checksum, parsed;
-  checksum_of(path, "", 0, text);
-  assert_string_equal(text,
-                      "99aa06d3014798d86001c324468d497f"); /* the seedless XXH128 of nothing, in xxHash's own docs */
-  checksum_of(path, "hello", 5, text);
-  assert_string_equal(text, "b5e9c1ad071b3e7fc779cfaa5e523818");
-  for (int i = 0; i < LONG; i++)
-    bytes[i] = (unsigned char)(i * 31 + i / 257);
-  checksum_of(path, bytes, LONG, text);
-  assert_string_equal(text, "d38f5e6c490b6fe8110a7a026614ebf8");
-  assert_int_equal(mq_checksum_file(path, &checksum, NULL), MQ_OK);
-  assert_true(mq_checksum_parse(text, &parsed));
-  assert_memory_equal(&parsed, &checksum, sizeof checksum);
-  char *command = mq_format("xxh128sum %s 2>/dev/null", path);
-  FILE *pipe = popen(command, "r");
-  assert_non_null(pipe);
-  if (fgets(tool, sizeof tool, pipe))
-    assert_string_equal(tool, text);
-  else
-    print_message("skipped: xxh128sum is not installed; its known answers were compared\n");
-  pclose(pipe);
-  bytes[LONG / 2] ^= 1;
-  checksum_of(path, bytes, LONG, tool);
-  assert_string_not_equal(tool, text);
-
-  assert_false(mq_checksum_parse("99aa", &parsed));
-  assert_false(mq_checksum_parse("99aa06d3014798d86001c324468d497f00", &parsed));
-  text[10] = 'g';
-  assert_false(mq_checksum_parse(text, &parsed));
-  assert_int_equal(unlink(path), 0);
-  assert_int_not_equal(mq_checksum_file(path, &checksum, NULL), MQ_OK);
-  assert_int_equal(mq_remove_tree(folder), MQ_OK);
-  free(command);
-  free(bytes);
-  free(path);
-  free(folder);
-}
-
 static void random_numbers_are_the_same_everywhere(void **state) {
   (void)state;
   mq_random random = mq_random_seed(42); /* from a second implementation, in Python */
@@ -453,6 +401,58 @@ static void paths_join_and_split(void **state) {
     assert_string_equal(folder, folders[i][1]);
     free(folder);
   }
+}
+
+static void checksum_of(const char *path, const void *bytes, size_t n_bytes, char text[MQ_CHECKSUM_TEXT]) {
+  mq_checksum checksum;
+  uint64_t n_read;
+  assert_int_equal(mq_write_file(path, bytes, n_bytes), MQ_OK);
+  assert_int_equal(mq_checksum_file(path, &checksum, &n_read), MQ_OK);
+  assert_int_equal(n_read, n_bytes);
+  mq_checksum_text(&checksum, text);
+}
+
+static void checksums_equal_those_of_xxh128sum(void **state) {
+  (void)state;
+  enum { LONG = (1 << 18) + 1000 }; /* more than one piece of reading */
+  char *folder = make_folder(), *path = mq_path_join(folder, "file"), text[MQ_CHECKSUM_TEXT], tool[MQ_CHECKSUM_TEXT];
+  unsigned char *bytes = mq_alloc(LONG, 1);
+  mq_checksum checksum, parsed;
+  checksum_of(path, "", 0, text);
+  assert_string_equal(text,
+                      "99aa06d3014798d86001c324468d497f"); /* the seedless XXH128 of nothing, in xxHash's own docs */
+  checksum_of(path, "hello", 5, text);
+  assert_string_equal(text, "b5e9c1ad071b3e7fc779cfaa5e523818");
+  for (int i = 0; i < LONG; i++)
+    bytes[i] = (unsigned char)(i * 31 + i / 257);
+  checksum_of(path, bytes, LONG, text);
+  assert_string_equal(text, "d38f5e6c490b6fe8110a7a026614ebf8");
+  assert_int_equal(mq_checksum_file(path, &checksum, NULL), MQ_OK);
+  assert_true(mq_checksum_parse(text, &parsed));
+  assert_memory_equal(&parsed, &checksum, sizeof checksum);
+  char *command = mq_format("xxh128sum %s 2>/dev/null", path);
+  FILE *pipe = popen(command, "r");
+  assert_non_null(pipe);
+  if (fgets(tool, sizeof tool, pipe))
+    assert_string_equal(tool, text);
+  else
+    print_message("skipped: xxh128sum is not installed; its known answers were compared\n");
+  pclose(pipe);
+  bytes[LONG / 2] ^= 1;
+  checksum_of(path, bytes, LONG, tool);
+  assert_string_not_equal(tool, text);
+
+  assert_false(mq_checksum_parse("99aa", &parsed));
+  assert_false(mq_checksum_parse("99aa06d3014798d86001c324468d497f00", &parsed));
+  text[10] = 'g';
+  assert_false(mq_checksum_parse(text, &parsed));
+  assert_int_equal(unlink(path), 0);
+  assert_int_not_equal(mq_checksum_file(path, &checksum, NULL), MQ_OK);
+  assert_int_equal(mq_remove_tree(folder), MQ_OK);
+  free(command);
+  free(bytes);
+  free(path);
+  free(folder);
 }
 
 static void a_file_is_replaced_whole_or_not_at_all(void **state) {

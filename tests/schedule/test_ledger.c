@@ -17,7 +17,7 @@ static mq_digest run_digest;
 static mq_shard_record record_of(int i_shard) {
   mq_shard_record record = {
       .n_bytes = 1000u + (unsigned)i_shard, .seconds = 0.5, .figures = {10 * i_shard, 7, i_shard}};
-  record.digest = mq_digest_of(&i_shard, sizeof i_shard);
+  memset(record.checksum.bytes, 0xA0 + i_shard, sizeof record.checksum.bytes);
   return record;
 }
 
@@ -36,7 +36,7 @@ static int count_known(const mq_ledger *ledger) {
       continue;
     mq_shard_record expected = record_of(i);
     assert_true(record->n_bytes == expected.n_bytes && record->figures.n_rows == expected.figures.n_rows);
-    assert_memory_equal(&record->digest, &expected.digest, sizeof expected.digest);
+    assert_memory_equal(&record->checksum, &expected.checksum, sizeof expected.checksum);
     n++;
   }
   return n;

@@ -140,7 +140,7 @@ wait $parent || code=$?
 run interrupted
 same_as_plain interrupted "interrupted and run again: the same bytes"
 
-# A finished shard that rots is found by its digest and done again.
+# A finished shard that rots is found by its checksum and done again.
 cp -r "$work/plain" "$work/rotten"
 shard=$(find "$work/rotten/runs" -path '*shards/embed/00003.h5')
 size=$(stat -c %s "$shard")

@@ -258,7 +258,7 @@ static void every_flipped_byte_is_found_by_verify(void **state) {
     bytes.at[at] ^= 16;
     rewrite(path, bytes.n, bytes.at);
     assert_int_equal(mq_release_verify(output), MQ_DATA);
-    assert_non_null(strstr(mq_status_message(), "BLAKE2b-256 differs"));
+    assert_non_null(strstr(mq_status_message(), "XXH3-128 differs"));
     if (mq_release_open(output, &release) == MQ_OK) /* unverified: may be wrong, may not be unsafe */
       for (int64_t u = 0; u < mq_release_n_viewers(release); u++) {
         mq_release_viewer viewer;
@@ -318,7 +318,7 @@ static void a_damaged_manifest_is_refused(void **state) {
       "{\"format\":\"marquee-release\"}",
       "{\"format\":\"marquee-release\",\"format_version\":1,\"titles\":1,\"viewers\":0,\"attributes\":{},\"files\":[]}",
       ("{\"format\":\"marquee-release\",\"format_version\":1,\"titles\":1,\"viewers\":0,\"attributes\":{},"
-       "\"files\":[{\"name\":\"../../../etc/passwd\",\"size\":1,\"blake2b_256\":\"00\"}]}")};
+       "\"files\":[{\"name\":\"../../../etc/passwd\",\"size\":1,\"xxh128\":\"00\"}]}")};
   char *path = in_output("current/MANIFEST.json");
   publish_is_new(0, "v000001");
   for (size_t i = 0; i < MQ_COUNT(bad); i++) {
