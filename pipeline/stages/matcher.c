@@ -236,15 +236,16 @@ static void rules_sum(mq_matcher *m, const mq_match_request *request) {
     for (int64_t j = 0; j < row.n; j++) {
       uint32_t b = row.title[j];
       float w = (int64_t)b == request->held_back ? rule_without_own(m, request, a, &row, j) : row.weight[j];
+      float part = far * w;
       rule_slot *slot = &m->slots[b];
-      if (w <= 0)
+      if (part <= 0) /* a tiny weight may underflow: then the title would be noted again and again */
         continue;
       if (slot->far == 0)
         m->touched[m->n_touched++] = b;
       slot->near += near * w;
-      slot->far += far * w;
-      if (far * w > slot->best) {
-        slot->best = far * w;
+      slot->far += part;
+      if (part > slot->best) {
+        slot->best = part;
         slot->because = (int32_t)a;
       }
     }

@@ -77,11 +77,12 @@ mq_status mq_rules_compute(const mq_job *job, int64_t n_titles, const mq_histori
       to = MQ_MIN(to, at + (uint64_t)max_gap + 1);
       for (uint64_t i = from; i < to; i++) {
         uint32_t b = histories->title[i];
-        if (b == a)
+        double part = i > at ? step[i - at] : job->match.rules_backward * step[at - i];
+        if (b == a || part <= 0) /* what adds nothing would be noted again and again */
           continue;
         if (sum[b] == 0)
           touched[n_touched++] = b;
-        sum[b] += i > at ? step[i - at] : job->match.rules_backward * step[at - i];
+        sum[b] += part;
       }
     }
     int n_best = 0;

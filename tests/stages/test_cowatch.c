@@ -23,14 +23,12 @@ static void rules_plain(const mq_job *job, int64_t n, const mq_histories *histor
   free(count);
 }
 
-static void rules_are_the_formula_best_first(void **state) {
-  (void)state;
-  static const char *const few[] = {"stages.match.rules.neighbours=20", "stages.match.rules.max_gap=5", NULL};
+static void check_formula(const char *const *sets) {
   bed b;
   mq_artifact *file;
   mq_histories histories;
   mq_rules rules;
-  bed_open(&b, few, 1);
+  bed_open(&b, sets, 1);
   bed_stage(&b, "cowatch");
   assert_good(mq_histories_open(&b.context, &file, &histories));
   assert_good(mq_rules_read(&b.context, BED_TITLES, &rules));
@@ -55,6 +53,16 @@ static void rules_are_the_formula_best_first(void **state) {
   mq_rules_free(&rules);
   mq_artifact_close(file);
   bed_close(&b);
+}
+
+static void rules_are_the_formula_best_first(void **state) {
+  (void)state;
+  check_formula((const char *const[]){"stages.match.rules.neighbours=20", "stages.match.rules.max_gap=5", NULL});
+}
+
+static void rules_may_point_forward_only(void **state) {
+  (void)state;
+  check_formula((const char *const[]){"stages.match.rules.neighbours=20", "stages.match.rules.backward=0", NULL});
 }
 
 static void ranges_of_titles_give_the_rules_of_the_whole(void **state) {
@@ -109,6 +117,7 @@ static void a_rule_to_an_unknown_title_is_refused(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(rules_are_the_formula_best_first),
+      cmocka_unit_test(rules_may_point_forward_only),
       cmocka_unit_test(ranges_of_titles_give_the_rules_of_the_whole),
       cmocka_unit_test(a_rule_to_an_unknown_title_is_refused),
   };
