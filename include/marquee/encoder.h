@@ -39,7 +39,6 @@ mq_status mq_encoder_open(const char *model_dir, const mq_encoder_options *optio
 void mq_encoder_close(mq_encoder *encoder);       /* NULL is fine */
 int mq_encoder_width(const mq_encoder *encoder);  /* C of the vectors */
 int mq_encoder_window(const mq_encoder *encoder); /* tokens, special ones included */
-const mq_tokenizer *mq_encoder_tokenizer(const mq_encoder *encoder);
 /* The model's own prompt of this name ("query", "passage"; config_sentence_transformers.json); NULL: it has none. */
 const char *mq_encoder_prompt(const mq_encoder *encoder, const char *name);
 /* BLAKE2b-256 over all that determines its vectors: weights, configuration, tokenizer, dtype; lower-case hex. */

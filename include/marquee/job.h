@@ -100,7 +100,6 @@ typedef struct mq_job {
 
   struct {
     const char *path; /* output folder: runs/, releases/, current */
-    int keep;         /* releases that gc leaves; 7 */
     int part_viewers; /* viewers per release part; 262144 */
   } output;
 } mq_job;

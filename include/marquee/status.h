@@ -25,9 +25,8 @@ typedef enum mq_status {
   MQ_TEMP_FAIL = 75,   /* stopped in good order, progress is saved: run the same command again */
   MQ_PROTOCOL = 76,    /* a ledger, release or artifact of another format version */
   MQ_NO_PERMISSION = 77,
-  MQ_CONFIG = 78,   /* the job file is wrong */
-  MQ_HARDWARE = 81, /* too few healthy devices */
-  MQ_SKIPPED = 99   /* already published, nothing done; only with --exit-skipped */
+  MQ_CONFIG = 78, /* the job file is wrong */
+  MQ_SKIPPED = 99 /* already published, nothing done; only with --exit-skipped */
 } mq_status;
 
 /* Builds this thread's message (cut at 4,095 bytes) and returns `code`, so that a function can `return mq_fail(...)`.

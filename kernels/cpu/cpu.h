@@ -127,12 +127,15 @@ mq_status mq_cpu_pool(mq_backend *backend, const mq_pool_args *args);
 mq_status mq_cpu_history_pool(mq_backend *backend, const mq_history_pool_args *args);
 mq_status mq_cpu_top_k(mq_backend *backend, const mq_top_k_args *args);
 
-/* Each operation again as its formula, in double precision on one thread: what tests compare with.
- * `w` of mq_oracle_gemm is the float32 source of the matrix, [n, k]. */
+/* Each operation again as its formula, in double precision on one thread: what tests compare with. `w` and `items` are
+ * the float32 source of the matrix, [n, k]. Scores of top_k are the kernels' own chain of fused products: equal to the
+ * bit. */
 void mq_oracle_gemm(const mq_gemm_args *args, const float *w, int64_t n, int64_t k);
 void mq_oracle_embed_norm(const mq_embed_norm_args *args);
 void mq_oracle_layer_norm(const mq_layer_norm_args *args);
 void mq_oracle_attention(const mq_attention_args *args);
 void mq_oracle_pool(const mq_pool_args *args);
+void mq_oracle_history_pool(const mq_history_pool_args *args);
+void mq_oracle_top_k(const mq_top_k_args *args, const float *items, int64_t n, int64_t k);
 
 #endif

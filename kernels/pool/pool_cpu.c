@@ -2,7 +2,6 @@
  * of a table; both L2-normalized on request. Sums run in the order of the rows; the norm's sum of squares in sixteen
  * lanes and one tree. Plain loops: reading x is the cost. Reimers & Gurevych 2019, "Sentence-BERT", section 3. */
 #include "kernels/cpu/cpu.h"
-#include "kernels/pool/pool.h"
 #include "pipeline/base/base.h"
 
 #include <math.h>

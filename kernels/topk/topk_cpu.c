@@ -8,7 +8,6 @@
  * instead and the best are merged; the order is total, so the result is the same. Bytes moved: the items once per block
  * of queries; judge it by the FMA peak. Oracle: mq_oracle_top_k below. */
 #include "kernels/cpu/cpu.h"
-#include "kernels/topk/topk.h"
 #include "pipeline/base/base.h"
 
 #include <math.h>

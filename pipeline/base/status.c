@@ -71,8 +71,6 @@ const char *mq_status_name(mq_status code) {
     return "permission denied";
   case MQ_CONFIG:
     return "invalid job file";
-  case MQ_HARDWARE:
-    return "hardware failure";
   case MQ_SKIPPED:
     return "already published";
   }

@@ -6,7 +6,6 @@ int mq_cmd_validate(int argc, char **argv);
 int mq_cmd_config(int argc, char **argv);
 int mq_cmd_plan(int argc, char **argv);
 int mq_cmd_run(int argc, char **argv);
-int mq_cmd_status(int argc, char **argv);
 
 int mq_cmd_verify(int argc, char **argv);
 int mq_cmd_show(int argc, char **argv);

@@ -329,9 +329,6 @@ int mq_encoder_width(const mq_encoder *e) {
 int mq_encoder_window(const mq_encoder *e) {
   return e->window;
 }
-const mq_tokenizer *mq_encoder_tokenizer(const mq_encoder *e) {
-  return e->tokenizer;
-}
 const char *mq_encoder_digest(const mq_encoder *e) {
   return e->digest;
 }

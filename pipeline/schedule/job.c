@@ -446,7 +446,8 @@ static void check_whole(reading *r) {
 
 /* ---- --set, the environment, the date ---- */
 
-char *mq_job_key_environment(const mq_job_key *key) {
+/* "MARQUEE_STAGES_MATCH_TOP_K"; NULL for a key below a list. Caller frees. */
+static char *environment_name(const mq_job_key *key) {
   if (strchr(key->path, '['))
     return NULL;
   char *name = mq_format("MARQUEE_%s", key->path);
@@ -458,7 +459,7 @@ char *mq_job_key_environment(const mq_job_key *key) {
 static mq_status put_environment(reading *r) {
   mq_status status = MQ_OK;
   for (int i = 0; i < mq_n_job_keys && status == MQ_OK; i++) {
-    char *name = mq_job_key_environment(&mq_job_keys[i]);
+    char *name = environment_name(&mq_job_keys[i]);
     const char *value = name ? getenv(name) : NULL;
     if (value && *value) /* empty is as good as unset, as for every other variable */
       status = mq_node_set(r->arena, r->root, mq_job_keys[i].path, value, mq_arena_strdup(r->arena, name));

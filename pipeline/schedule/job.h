@@ -81,9 +81,6 @@ typedef struct mq_job_value {
 } mq_job_value;
 const mq_job_value *mq_job_values(const mq_job *job, int *n); /* lives as long as the job */
 
-/* "MARQUEE_STAGES_MATCH_TOP_K"; NULL for a key below a list. Caller frees. */
-char *mq_job_key_environment(const mq_job_key *key);
-
 /* docs/job-file.md, made from the table. */
 void mq_job_print_markdown(FILE *file);
 

@@ -82,7 +82,7 @@ const mq_job_key mq_job_keys[] = {
 
     PATH("models.encoder.path", MQ_JOB_REQUIRED, JOB(encoder.path), "folder of the encoder, as a model hub gives it"),
     CHOICE("models.encoder.dtype", SHAPES, JOB(encoder.dtype), "auto", "auto|float32|bfloat16|int8",
-           "type of the weights; `auto` takes the fastest that keeps cosine 0.999"),
+           "type of the weights; `auto` is float32, whose vectors have the same bits on every CPU"),
     INT("models.encoder.max_model_len", SHAPES, JOB(encoder.max_model_len), "0", 0, 131072,
         "tokens of a text at most; 0: what the model says"),
     TEXT("models.encoder.document_prompt", SHAPES, JOB(encoder.document_prompt), "",
@@ -139,7 +139,6 @@ const mq_job_key mq_job_keys[] = {
         "age limit of viewers for whom none is given"),
 
     PATH("output.path", MQ_JOB_REQUIRED, JOB(output.path), "output folder: `runs/`, `releases/`, `current`"),
-    INT("output.keep", 0, JOB(output.keep), "7", 1, 100000, "releases that `marquee gc` leaves"),
     INT("output.part_viewers", SHAPES, JOB(output.part_viewers), "262144", 1, 100e6,
         "viewers of a part of the release"),
 };

@@ -1,9 +1,10 @@
 /* run: one job on one date, in its run folder, which is all that workers share.
  *
- *     OUTPUT/runs/NAME-DATE-8HEX/    8HEX: from the normalised job, the digests of inputs and model, and the backend's
- * name job.json                     the job as it was read, every default filled in plan/STAGE.json              the
- * shards of a stage, written once its upstream is finished claims/STAGE.00012           locked (flock) by the process
- * that works on that shard; a dead process holds no lock journals/                    what is finished (ledger.h)
+ *     OUTPUT/runs/NAME-DATE-8HEX/    8HEX: of the normalised job, the inputs, the model and the backend's name
+ *       job.json                     the job as it was read, every default filled in
+ *       plan/STAGE.json              the shards of a stage, written once its upstream is finished
+ *       claims/STAGE.00012           locked (flock) by the process that works on that shard, and freed with it
+ *       journals/                    what is finished (ledger.h)
  *       shards/STAGE/00012.h5        finished shards, renamed into place
  *       rejected.jsonl report.json   for people
  *

@@ -118,7 +118,7 @@ expect 0 '^stages.match.top_k +8 +MARQUEE_STAGES_MATCH_TOP_K$' \
   env MARQUEE_STAGES_MATCH_TOP_K=8 "$MARQUEE" config "$job"
 expect 0 '^stages.match.top_k +20 +default$' "$MARQUEE" config "$job"
 expect 0 '^name +"tonight" +.*/job.yaml:1$' "$MARQUEE" config "$job"
-expect 0 '\{"key":"output.keep","value":7,"origin":"default"\}' "$MARQUEE" config --json "$job"
+expect 0 '\{"key":"output.part_viewers","value":262144,"origin":"default"\}' "$MARQUEE" config --json "$job"
 
 # a night has a date
 if grep -qx run "$folder/commands"; then

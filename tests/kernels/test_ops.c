@@ -5,7 +5,6 @@
  * sqrt(k) * 2^-24 of the products' size (inputs are of size 1: 1e-6 * sqrt(k) leaves a factor of ten); what a LayerNorm
  * divides by its spread stays below 2e-5; a softmax weight is within 4e-7 and its mean of values within 5e-6. */
 #include "kernels/cpu/cpu.h"
-#include "kernels/pool/pool.h"
 #include "pipeline/base/base.h"
 
 #include <math.h>

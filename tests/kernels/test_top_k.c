@@ -1,7 +1,6 @@
 /* top_k against its oracle, to the bit: lists and scores, on every instruction set, for ragged shapes and all filters.
  */
 #include "kernels/cpu/cpu.h"
-#include "kernels/topk/topk.h"
 #include "pipeline/base/base.h"
 
 #include <math.h>

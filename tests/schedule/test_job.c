@@ -181,14 +181,14 @@ static void json_is_strict_and_keeps_its_lines(void **state) {
                          "{\"name\":\"a\\u0062c\",\n\t\"inputs\":{\"titles\":{\"path\":\"x\\/y\"},"
                          "\"histories\":[{\"path\":\"\\ud83d\\ude00\\u00e9 \\\"q\\\\\"}]},"
                          "\"models\":{\"encoder\":{\"path\":\"/m\",\"query_prompt\":\"a:b,c\\n\"}},"
-                         "\"output\":{\"path\":\"/o\",\"keep\":3},\"stages\":null}",
+                         "\"output\":{\"path\":\"/o\",\"part_viewers\":3},\"stages\":null}",
                          0, NULL, &job),
                    MQ_OK);
   assert_string_equal(job->name, "abc");
   assert_string_equal(strstr(job->titles[0].path, "x/y"), "x/y");
   assert_string_equal(strrchr(job->histories[0].path, '/') + 1, "\xF0\x9F\x98\x80\xC3\xA9 \"q\\");
   assert_string_equal(job->encoder.query_prompt, "a:b,c\n");
-  assert_int_equal(job->output.keep, 3);
+  assert_int_equal(job->output.part_viewers, 3);
   mq_job_free(job);
   parse_says("job.json",
              "{\"name\":\"x\",\n\n\"weather\":1,\"inputs\":{\"titles\":{\"path\":\"a\"},"
@@ -223,7 +223,7 @@ static void the_least_job_gets_every_default(void **state) {
   for (int i = 0; i < n; i++)
     if (strcmp(values[i].path, "output.path") == 0)
       assert_string_equal(values[i].origin, "job.yaml:8");
-    else if (strcmp(values[i].path, "output.keep") == 0)
+    else if (strcmp(values[i].path, "output.part_viewers") == 0)
       assert_string_equal(values[i].origin, "default");
   mq_job_free(job);
 }
@@ -417,7 +417,7 @@ static void the_normalised_job_holds_what_shapes_the_release_and_no_more(void **
   static const char *const same[] = {
       LEAST "stages: {embed: {shard_titles: 7}, profile: {shard_viewers: 3}}\n",
       LEAST "stages: {match: {top_k: 20}}\n# a default said aloud\n",
-      ("output: {path: /elsewhere, keep: 3}\nmodels: {encoder: {path: /m}}\nname: tonight\n"
+      ("output: {path: /elsewhere}\nmodels: {encoder: {path: /m}}\nname: tonight\n"
        "inputs: {histories: {path: h}, titles: [{path: t}]}\n"),
   };
   static const char *const other[] = {
