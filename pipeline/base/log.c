@@ -10,11 +10,12 @@
 
 static mq_log_format log_format = MQ_LOG_TEXT;
 static mq_log_level log_level = MQ_LOG_INFO;
-static bool is_line_painted;
+static bool is_terminal, is_line_painted;
 
 void mq_log_setup(mq_log_format format, mq_log_level level) {
   log_format = format;
   log_level = level;
+  is_terminal = format == MQ_LOG_TEXT && isatty(STDERR_FILENO);
 }
 
 bool mq_log_is_text(void) {
@@ -80,9 +81,9 @@ void mq_log(mq_log_level level, const char *event, const char *fields, ...) {
   strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", &utc);
   switch (log_format) {
   case MQ_LOG_TEXT:
-    mq_buffer_printf(&line, "%s%s%s%s %s\n", is_line_painted ? "\r\033[K" : "",
-                     level >= MQ_LOG_WARN ? level_names[level] : "", level >= MQ_LOG_WARN ? ": " : "", event,
-                     pairs ? pairs : "");
+    mq_buffer_printf(
+        &line, "%s%s%s%s %s\n", is_terminal ? "\r\033[K" : "", /* another worker may have painted progress there */
+        level >= MQ_LOG_WARN ? level_names[level] : "", level >= MQ_LOG_WARN ? ": " : "", event, pairs ? pairs : "");
     is_line_painted = false;
     break;
   case MQ_LOG_LOGFMT:
@@ -117,17 +118,19 @@ static void show_progress(mq_progress *progress, double now) {
     return;
   }
   mq_buffer line = {0};
-  mq_buffer_printf(&line, "\r\033[K%-8s %lld", progress->what, (long long)progress->n_rows);
+  mq_buffer_printf(&line, "%s%-8s %lld", is_terminal ? "\r\033[K" : "", progress->what, (long long)progress->n_rows);
   if (progress->n_total)
     mq_buffer_printf(&line, "/%lld (%.0f %%)", (long long)progress->n_total,
                      100.0 * (double)progress->n_rows / (double)progress->n_total);
   mq_buffer_printf(&line, "  %.0f rows/s", rows_per_s);
   if (progress->n_tokens)
     mq_buffer_printf(&line, "  %.0f tokens/s", tokens_per_s);
-  if (progress->n_total)
+  if (eta_s)
     mq_buffer_printf(&line, "  ETA %d:%02d", eta_s / 60, eta_s % 60);
+  if (!is_terminal)
+    mq_buffer_text(&line, "\n");
   write_line(&line);
-  is_line_painted = true;
+  is_line_painted = is_terminal;
   mq_buffer_free(&line);
 }
 
@@ -135,7 +138,7 @@ void mq_progress_add(mq_progress *progress, int64_t n_rows, int64_t n_tokens) {
   progress->n_rows += n_rows;
   progress->n_tokens += n_tokens;
   double now = mq_seconds();
-  if (log_level <= MQ_LOG_INFO && now - progress->last_s >= (log_format == MQ_LOG_TEXT ? 0.2 : 10))
+  if (log_level <= MQ_LOG_INFO && now - progress->last_s >= (is_terminal ? 0.2 : 10))
     show_progress(progress, now);
 }
 

@@ -162,7 +162,8 @@ static const struct argp argp = {
     "all.\n\n"
     "Examples:\n"
     "  marquee embed -m models/all-MiniLM-L6-v2 -i plots.txt -o plots.h5\n"
-    "  zcat rows.jsonl.gz | marquee embed -m models/bge-small-en -i - -o - --passages 8 > vectors.jsonl",
+    "  zcat rows.jsonl.gz | marquee embed -m models/bge-small-en \\\n"
+    "    -i - -o - --passages 8 > vectors.jsonl",
     NULL,
     NULL,
     NULL};

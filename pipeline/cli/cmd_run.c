@@ -24,10 +24,10 @@ static const struct argp_option options[] = {
     {"exit-skipped", 'x', NULL, 0, "Exit with 99 when this release was published before", 0},
     {0}};
 
-static error_t parse_int(struct argp_state *state, const char *text, int least, int most, int *value) {
+static error_t parse_count(struct argp_state *state, const char *flag, const char *text, int most, int *value) {
   int64_t number;
-  if (!mq_parse_i64(mq_str_of(text), &number) || number < least || number > most)
-    argp_error(state, "\"%s\": expected a number from %d to %d", text, least, most);
+  if (!mq_parse_i64(mq_str_of(text), &number) || number < 1 || number > most)
+    argp_error(state, "--%s is \"%s\": expected a number from 1 to %d", flag, text, most);
   *value = (int)number;
   return 0;
 }
@@ -36,9 +36,9 @@ static error_t parse(int key, char *text, struct argp_state *state) {
   run_flags *flags = state->input;
   switch (key) {
   case 'w':
-    return parse_int(state, text, 1, 1024, &flags->n_workers);
+    return parse_count(state, "workers", text, 1024, &flags->n_workers);
   case 't':
-    return parse_int(state, text, 1, 4096, &flags->n_threads);
+    return parse_count(state, "threads", text, 4096, &flags->n_threads);
   case 's':
     flags->stage = text;
     if (!mq_stage_find(text)) {
@@ -50,8 +50,8 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         mq_buffer_printf(&list, "%s%s", n ? ", " : "", names[n]);
       }
       const char *closest = mq_closest(text, names, n);
-      argp_error(state, "no stage \"%s\"%s%s%s: there are %s", text, closest ? ", did you mean " : "",
-                 closest ? closest : "", closest ? "?" : "", list.at);
+      argp_error(state, "there is no stage \"%s\"%s%s%s Stages: %s", text, closest ? ": did you mean \"" : "",
+                 closest ? closest : "", closest ? "\"?" : ".", list.at);
     }
     return 0;
   case 'f':
@@ -120,9 +120,12 @@ static void print_published(const mq_run *run, const mq_job *job, const mq_run_r
          report->version);
   printf("  %lld titles, %lld viewers, %lld rejected rows (%s/rejected.jsonl)\n", (long long)embed->n_rows,
          (long long)match->n_rows, (long long)n_rejected, mq_run_folder(run));
-  printf("  %.1f s, peak memory %lld MiB; embedded %lld tokens at %.0f tokens/s\n", report->wall_seconds,
-         (long long)(report->peak_memory_bytes >> 20), (long long)embed->n_tokens,
-         (double)embed->n_tokens / MQ_MAX(embed->seconds, 1e-9));
+  if (is_new)
+    printf("  %.1f s, peak memory %lld MiB; embedded %lld tokens at %.0f tokens/s\n", report->wall_seconds,
+           (long long)(report->peak_memory_bytes >> 20), (long long)embed->n_tokens,
+           (double)embed->n_tokens / MQ_MAX(embed->seconds, 1e-9));
+  else
+    printf("  %.1f s, nothing was to be done\n", report->wall_seconds);
 }
 
 static mq_status run_job(const run_flags *flags) {

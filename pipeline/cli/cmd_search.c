@@ -59,6 +59,8 @@ static error_t parse(int key, char *argument, struct argp_state *state) {
   case ARGP_KEY_SUCCESS:
     if (!flags->query)
       argp_error(state, "it takes a release and a query: marquee search output \"a heist in the desert\"");
+    if (mq_str_trim(mq_str_of(flags->query)).n == 0)
+      argp_error(state, "the query is empty: say what to look for");
     return 0;
   default:
     return ARGP_ERR_UNKNOWN;

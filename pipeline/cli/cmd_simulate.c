@@ -80,7 +80,7 @@ static const struct argp_option argp_options[] = {
 static const struct argp argp = {
     argp_options,
     parse,
-    "",
+    "--titles-file FILE|--titles N --viewers N --output DIR",
     "Invents viewers whose tastes make histories that look real, for trying things out and for tests of scale.\v"
     "viewers.csv holds id, region, max_maturity; events.csv viewer, title, time (Unix seconds), rating (0.5 to 5 in "
     "half steps, empty where none was given), viewer after viewer, each in the order of time. The same arguments give "
@@ -91,7 +91,8 @@ static const struct argp argp = {
     "viewers watch very much, many little, some nothing; ratings follow the taste.\n\n"
     "Events are written as they come: memory grows with the titles (about 0.3 KiB each), not with the viewers.\n\n"
     "Examples:\n"
-    "  marquee simulate --titles-file jobs/quickstart/titles.jsonl --viewers 1200 --seed 7 --output out/data\n"
+    "  marquee simulate --titles-file jobs/quickstart/titles.jsonl --viewers 1200 \\\n"
+    "    --seed 7 --output out/data\n"
     "  marquee simulate --titles 1000000 --viewers 1000000 --output /tmp/million",
     NULL,
     NULL,

@@ -26,6 +26,7 @@ enum { BASE_BYTES = 100 << 20, BYTES_PER_TITLE = 3200, BYTES_PER_EVENT = 64, BYT
 typedef struct row_counts {
   bool is_array;      /* one JSON array: rows are its elements, not its lines */
   const char *wanted; /* the file of a MovieLens folder, NULL: every file */
+  bool has_header;    /* the first line names the columns */
   int64_t n_rows, n_bytes;
   const char *viewer_column; /* NULL: not a history */
   char separator;
@@ -113,6 +114,7 @@ static mq_status count_file(void *state, const char *path, const char *shown, co
   mq_buffer head = {0};
   array_scan scan = {0};
   int64_t n_rows = 0;
+  char last = '\n';
   int n;
   while ((n = gzread(file, chunk, CHUNK_BYTES)) > 0) {
     counts->n_bytes += n;
@@ -122,11 +124,14 @@ static mq_status count_file(void *state, const char *path, const char *shown, co
     }
     for (const char *at = chunk, *end = chunk + n; (at = memchr(at, '\n', (size_t)(end - at))); at++)
       n_rows++;
+    last = chunk[n - 1];
     if (counts->viewer_column && head.n < CHUNK_BYTES)
       mq_buffer_append(&head, chunk, (size_t)n);
   }
   bool is_broken = n < 0;
   gzclose(file);
+  n_rows += last != '\n';
+  n_rows -= counts->has_header && n_rows > 0;
   if (counts->viewer_column)
     counts->n_viewers += guess_viewers(counts, (mq_str){head.at ? head.at : "", head.n}, n_rows);
   counts->n_rows += n_rows;
@@ -148,9 +153,13 @@ static mq_status count_input(const mq_input *input, const char *movielens_file, 
   struct stat about;
   if (is_auto && stat(input->path, &about) == 0 && S_ISDIR(about.st_mode))
     is_movielens = true;
+  bool is_json = strncmp(input->format, "json", 4) == 0 ||
+                 (is_auto && (has_ending(input->path, ".json") || has_ending(input->path, ".jsonl") ||
+                              has_ending(input->path, ".ndjson")));
   row_counts counts = {.is_array = strcmp(input->format, "json") == 0 || (is_auto && has_ending(input->path, ".json")),
                        .wanted = is_movielens ? movielens_file : NULL,
                        .viewer_column = viewer_column ? (is_movielens ? "userId" : viewer_column) : NULL,
+                       .has_header = is_movielens || (input->has_header && !is_json),
                        .separator = strcmp(input->format, "tsv") == 0 || has_ending(input->path, ".tsv") ? '\t' : ','};
   mq_status status = mq_visit_files(input->path, count_file, &counts);
   total->n_rows += counts.n_rows;
@@ -215,6 +224,8 @@ mq_status mq_run_estimate(const mq_job *job, mq_estimate *estimate) {
                   : is_of_viewers ? estimate->n_viewers
                                   : estimate->n_titles + (strcmp(stage->name, "publish") ? estimate->n_events : 0) +
                                         estimate->n_viewers;
+    if (strcmp(stage->name, "fit") == 0)
+      one->n_rows = 1; /* one set of weights: what the run reports, too */
     one->n_tokens = strcmp(stage->name, "embed") == 0 ? n_tokens : 0;
     for (size_t i = 0; i < MQ_COUNT(rates); i++)
       if (strcmp(rates[i].stage, stage->name) == 0)

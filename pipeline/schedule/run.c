@@ -160,6 +160,7 @@ static mq_status report_finished_stages(mq_run *run) {
     state->is_reported = true;
     double seconds = MQ_MAX(progress.seconds, 1e-9);
     if (mq_log_is_text()) {
+      mq_progress_end(NULL); /* takes the painted line away */
       fprintf(stderr, "%-8s %10lld rows", mq_stages[i].name, (long long)progress.figures.n_rows);
       if (progress.figures.n_tokens)
         fprintf(stderr, "  %lld tokens (%.0f/s)", (long long)progress.figures.n_tokens,
