@@ -22,4 +22,9 @@ need_packages() {
 
 BUILD_PACKAGES="gcc g++ libc6-dev cmake ninja-build ccache pkg-config libhdf5-dev libjansson-dev libyaml-dev \
 libsodium-dev libutf8proc-dev libxxhash-dev zlib1g-dev"
-MODEL_PACKAGES="python3 python3-pip unzip"
+MODEL_PACKAGES="python3 python3-pip"
+
+# ccache wants a folder that can be written; the home of a service account often cannot.
+if [ -z "${CCACHE_DIR:-}" ] && [ ! -w "${HOME:-/nonexistent}" ]; then
+  export CCACHE_DIR="$PWD/build/ccache"
+fi

@@ -11,11 +11,13 @@ need_packages $BUILD_PACKAGES libcmocka-dev clang clang-format libclang-rt-14-de
 [ -f models/all-MiniLM-L6-v2/model.safetensors ] || need_packages $MODEL_PACKAGES
 sh jobs/fetch_minilm.sh
 
+echo "== building (the first time takes some minutes)"
 [ -f build/release/build.ninja ] || cmake --preset release >/dev/null
 cmake --build --preset release -- --quiet
 
 status=0
 if [ "${MARQUEE_TEST_LEVEL:-all}" != quick ]; then
+  echo "== building the fuzzing targets and the sanitizer build"
   [ -f build/fuzz/build.ninja ] || cmake --preset fuzz >/dev/null
   cmake --build --preset fuzz --target fuzzers -- --quiet
   [ -f build/asan/build.ninja ] || cmake --preset asan >/dev/null

@@ -1,7 +1,7 @@
 /* Reads a viewer's row from a release, with the reader library:
  *
- *     cc read_release.c -I include -L build -lmarquee_reader -o read_release
- *     LD_LIBRARY_PATH=build ./read_release OUTPUT VIEWER_ID
+ *     cc docs/examples/read_release.c -I include -L build/release -lmarquee_reader -o read_release
+ *     LD_LIBRARY_PATH=build/release ./read_release out/quickstart v0000042
  *
  * A serving tier opens the release once, shares it among its threads, and opens the next one when `current` moves. */
 #include <marquee/release.h>

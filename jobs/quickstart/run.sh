@@ -22,6 +22,7 @@ need_packages $BUILD_PACKAGES
 [ -f models/all-MiniLM-L6-v2/model.safetensors ] || need_packages $MODEL_PACKAGES
 
 [ -f build/release/build.ninja ] || cmake --preset release >/dev/null
+echo "building build/release/marquee (a minute or two the first time)" >&2
 cmake --build --preset release --target marquee -- --quiet
 marquee=build/release/marquee
 
