@@ -61,7 +61,7 @@ typedef struct mq_release_viewer {
 } mq_release_viewer;
 
 /* `path` is a release's folder, or an output folder (then its `current` release). Sizes of all files are checked
- * against the manifest; digests only by `marquee verify`. MQ_NO_INPUT when there is none, MQ_DATA when it is damaged,
+ * against the manifest; checksums only by `marquee verify`. MQ_NO_INPUT when there is none, MQ_DATA when it is damaged,
  * MQ_PROTOCOL when it is of a format that this library does not know. */
 mq_status mq_release_open(const char *path, mq_release **release);
 void mq_release_close(mq_release *release); /* NULL is fine */

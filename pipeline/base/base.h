@@ -32,6 +32,8 @@ char *mq_strdup(const char *text);
 char *mq_strndup(const char *text, size_t n_bytes);
 char *mq_format(const char *format, ...) __attribute__((format(printf, 1, 2))); /* caller frees */
 
+_Noreturn void mq_out_of_memory(size_t n_bytes); /* where a library has none; 0: unknown */
+
 /* Makes room for one more element of a growing array: MQ_GROW(list, n, capacity); list[n++] = x; */
 #define MQ_GROW(array, n, capacity)                                                                                    \
   ((n) < (capacity) ? (void)0                                                                                          \
@@ -154,6 +156,11 @@ typedef struct mq_checksum {
   uint8_t bytes[16];
 } mq_checksum;
 mq_status mq_checksum_file(const char *path, mq_checksum *checksum, uint64_t *n_bytes); /* n_bytes may be NULL */
+/* In pieces: begin, add, end (which frees the stream; NULL is fine). */
+typedef struct XXH3_state_s mq_checksum_stream;
+mq_checksum_stream *mq_checksum_begin(void);
+void mq_checksum_add(mq_checksum_stream *stream, const void *bytes, size_t n_bytes);
+mq_checksum mq_checksum_end(mq_checksum_stream *stream);
 void mq_checksum_text(const mq_checksum *checksum, char text[MQ_CHECKSUM_TEXT]);
 bool mq_checksum_parse(const char *text, mq_checksum *checksum);
 /* SHA-256 in lower-case hex, as model hubs publish it. */

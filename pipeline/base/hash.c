@@ -47,8 +47,8 @@ static void feed_blake2b(void *state, const unsigned char *bytes, size_t n_bytes
   crypto_generichash_update(state, bytes, n_bytes);
 }
 
-static void feed_xxh3(void *state, const unsigned char *bytes, size_t n_bytes) {
-  XXH3_128bits_update(state, bytes, n_bytes);
+static void feed_xxh3(void *stream, const unsigned char *bytes, size_t n_bytes) {
+  mq_checksum_add(stream, bytes, n_bytes);
 }
 
 static void feed_sha256(void *state, const unsigned char *bytes, size_t n_bytes) {
@@ -63,16 +63,33 @@ mq_status mq_digest_file(const char *path, mq_digest *digest, uint64_t *n_bytes)
   return status;
 }
 
-mq_status mq_checksum_file(const char *path, mq_checksum *checksum, uint64_t *n_bytes) {
-  XXH3_state_t *state = XXH3_createState();
-  if (!state)
-    return mq_fail(MQ_TEMP_FAIL, "%s: no memory left to take the checksum", path);
-  XXH3_128bits_reset(state);
-  mq_status status = read_chunks(path, feed_xxh3, state, n_bytes);
+mq_checksum_stream *mq_checksum_begin(void) {
+  mq_checksum_stream *stream = XXH3_createState();
+  if (!stream)
+    mq_out_of_memory(0);
+  XXH3_128bits_reset(stream);
+  return stream;
+}
+
+void mq_checksum_add(mq_checksum_stream *stream, const void *bytes, size_t n_bytes) {
+  XXH3_128bits_update(stream, bytes, n_bytes);
+}
+
+mq_checksum mq_checksum_end(mq_checksum_stream *stream) {
+  mq_checksum checksum = {0};
   XXH128_canonical_t canonical;
-  XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(state));
-  memcpy(checksum->bytes, canonical.digest, sizeof checksum->bytes);
-  XXH3_freeState(state);
+  if (stream) {
+    XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(stream));
+    memcpy(checksum.bytes, canonical.digest, sizeof checksum.bytes);
+  }
+  XXH3_freeState(stream);
+  return checksum;
+}
+
+mq_status mq_checksum_file(const char *path, mq_checksum *checksum, uint64_t *n_bytes) {
+  mq_checksum_stream *stream = mq_checksum_begin();
+  mq_status status = read_chunks(path, feed_xxh3, stream, n_bytes);
+  *checksum = mq_checksum_end(stream);
   return status;
 }
 

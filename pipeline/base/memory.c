@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static _Noreturn void out_of_memory(size_t n_bytes) {
+_Noreturn void mq_out_of_memory(size_t n_bytes) {
   fprintf(stderr, "marquee: out of memory (%zu bytes wanted): run again with smaller shards or on a larger machine\n",
           n_bytes);
   exit(MQ_TEMP_FAIL);
@@ -14,7 +14,7 @@ static _Noreturn void out_of_memory(size_t n_bytes) {
 static size_t checked_product(size_t n, size_t size) {
   size_t n_bytes;
   if (__builtin_mul_overflow(n, size, &n_bytes))
-    out_of_memory(SIZE_MAX);
+    mq_out_of_memory(SIZE_MAX);
   return n_bytes;
 }
 
@@ -22,7 +22,7 @@ void *mq_alloc(size_t n, size_t size) {
   size_t n_bytes = checked_product(n, size);
   void *memory = calloc(1, n_bytes ? n_bytes : 1);
   if (!memory)
-    out_of_memory(n_bytes);
+    mq_out_of_memory(n_bytes);
   return memory;
 }
 
@@ -30,14 +30,14 @@ void *mq_realloc(void *memory, size_t n, size_t size) {
   size_t n_bytes = checked_product(n, size);
   void *moved = realloc(memory, n_bytes ? n_bytes : 1);
   if (!moved)
-    out_of_memory(n_bytes);
+    mq_out_of_memory(n_bytes);
   return moved;
 }
 
 void *mq_alloc_aligned(size_t n_bytes) {
   void *memory = NULL;
   if (posix_memalign(&memory, 64, n_bytes ? n_bytes : 64))
-    out_of_memory(n_bytes);
+    mq_out_of_memory(n_bytes);
   return memory;
 }
 
@@ -57,7 +57,7 @@ char *mq_format(const char *format, ...) {
   va_list list;
   va_start(list, format);
   if (vasprintf(&text, format, list) < 0)
-    out_of_memory(0);
+    mq_out_of_memory(0);
   va_end(list);
   return text;
 }
@@ -72,7 +72,7 @@ struct mq_arena_block {
 void *mq_arena_alloc(mq_arena *arena, size_t n, size_t size) {
   size_t n_bytes = checked_product(n, size);
   if (__builtin_add_overflow(n_bytes, 15, &n_bytes))
-    out_of_memory(SIZE_MAX);
+    mq_out_of_memory(SIZE_MAX);
   n_bytes &= ~(size_t)15;
   if (!arena->block || arena->block->n_bytes - arena->n_used < n_bytes) {
     size_t block_bytes = MQ_MAX(n_bytes, (size_t)BLOCK_BYTES);

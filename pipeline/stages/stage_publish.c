@@ -506,6 +506,7 @@ static mq_status write_viewers(const mq_context *context, const mq_shard *shard,
                            keys + shard->first));
   for (size_t i = 0; i < MQ_COUNT(columns); i++)
     MQ_TRY(column_begin(writer, context, shard, &columns[i]));
+  MQ_TRY(mq_artifact_seal(writer));
   for (size_t i = 0; i < MQ_COUNT(columns); i++)
     MQ_TRY(column_copy(writer, context, shard, &columns[i]));
   figures->n_rows = shard->last - shard->first;

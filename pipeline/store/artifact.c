@@ -16,6 +16,7 @@
 enum {
   ALIGNMENT = 64,
   MAX_ATTRIBUTE_BYTES = 60000, /* HDF5 keeps an attribute inside the 64 KiB header of its object */
+  PIECE_BYTES = 1 << 18,       /* still in the cache when it is hashed after it was written */
   WRITE_BACK_BYTES = 16 << 20  /* the disk starts on what was written while we compute the rest */
 };
 
@@ -32,6 +33,8 @@ struct mq_artifact_writer {
   int n_columns, capacity;
   column *columns;
   uint64_t n_since_write_back;
+  mq_checksum_stream *stream;
+  uint64_t n_hashed; /* bytes from the file's beginning that the stream has */
 };
 
 /* ---- writing ---- */
@@ -57,6 +60,7 @@ mq_status mq_artifact_create(const char *path, mq_artifact_writer **out) {
   writer->path = mq_strdup(path);
   writer->temporary = mq_format("%s.tmp.%d", path, (int)getpid());
   writer->file = -1;
+  writer->stream = mq_checksum_begin();
   writer->storage.file = open(writer->temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (writer->storage.file < 0) {
     status = mq_fail_errno(MQ_CANT_CREATE, "%s", writer->temporary);
@@ -171,6 +175,43 @@ static mq_status layout_close(mq_artifact_writer *writer) {
   return status;
 }
 
+mq_status mq_artifact_seal(mq_artifact_writer *writer) {
+  return layout_close(writer);
+}
+
+/* Where the first byte lies that an append may still write. */
+static uint64_t final_bytes(const mq_artifact_writer *writer) {
+  uint64_t n_final = writer->storage.eoa;
+  for (int i = 0; i < writer->n_columns; i++) {
+    const column *at = &writer->columns[i];
+    if (at->n_written < at->n_rows)
+      n_final = MQ_MIN(n_final, at->offset + (uint64_t)at->n_written * at->row_bytes);
+  }
+  return n_final;
+}
+
+/* Brings the checksum to byte `end` with what stands in the file: HDF5's own bytes, columns filled in another order. */
+static mq_status hash_back(mq_artifact_writer *writer, uint64_t end) {
+  mq_status status = MQ_OK;
+  char *piece = writer->n_hashed < end ? mq_alloc(PIECE_BYTES, 1) : NULL;
+  while (writer->n_hashed < end) {
+    ssize_t n =
+        pread(writer->storage.file, piece, MQ_MIN(end - writer->n_hashed, PIECE_BYTES), (off_t)writer->n_hashed);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n <= 0) {
+      errno = n < 0 ? errno : EIO;
+      status = mq_fail_errno(MQ_IO, "%s", writer->temporary);
+      goto done;
+    }
+    mq_checksum_add(writer->stream, piece, (size_t)n);
+    writer->n_hashed += (uint64_t)n;
+  }
+done:
+  free(piece);
+  return status;
+}
+
 mq_status mq_artifact_append(mq_artifact_writer *writer, int i_column, int64_t n_rows, const void *data) {
   column *to = &writer->columns[i_column];
   if (n_rows < 0 || n_rows > to->n_rows - to->n_written)
@@ -178,15 +219,22 @@ mq_status mq_artifact_append(mq_artifact_writer *writer, int i_column, int64_t n
                    (long long)(to->n_written + n_rows - to->n_rows), (long long)to->n_rows);
   uint64_t n_bytes = (uint64_t)n_rows * to->row_bytes;
   off_t at = (off_t)(to->offset + (uint64_t)to->n_written * to->row_bytes);
+  bool is_next = writer->file < 0 && final_bytes(writer) == (uint64_t)at; /* all before it will not change any more */
+  if (is_next && hash_back(writer, (uint64_t)at) != MQ_OK)
+    return MQ_IO;
   for (uint64_t i = 0; i < n_bytes;) {
-    ssize_t n =
-        pwrite(writer->storage.file, (const char *)data + i, MQ_MIN(n_bytes - i, WRITE_BACK_BYTES), at + (off_t)i);
+    const char *piece = (const char *)data + i;
+    ssize_t n = pwrite(writer->storage.file, piece, MQ_MIN(n_bytes - i, PIECE_BYTES), at + (off_t)i);
     if (n < 0) {
       if (errno == EINTR)
         continue;
       return mq_fail_errno(MQ_IO, "%s: column \"%s\"", writer->temporary, to->name);
     }
     i += (uint64_t)n;
+    if (is_next) {
+      mq_checksum_add(writer->stream, piece, (size_t)n);
+      writer->n_hashed += (uint64_t)n;
+    }
     writer->n_since_write_back += (uint64_t)n;
     if (writer->n_since_write_back >= WRITE_BACK_BYTES) {
       sync_file_range(writer->storage.file, 0, 0, SYNC_FILE_RANGE_WRITE); /* only starts it; fsync at commit decides */
@@ -291,6 +339,7 @@ static void writer_end(mq_artifact_writer *writer, bool is_renamed) {
   }
   for (int i = 0; i < writer->n_columns; i++)
     free(writer->columns[i].name);
+  mq_checksum_end(writer->stream);
   free(writer->columns);
   free(writer->temporary);
   free(writer->path);
@@ -308,9 +357,11 @@ mq_status mq_artifact_commit(mq_artifact_writer *writer, mq_checksum *checksum, 
       goto done;
     }
   MQ_TRY(layout_close(writer));
-  if (checksum) { /* read back from the page cache, while the disk is busy with the same pages */
+  if (checksum) { /* what was not hashed yet, while the disk is busy with the same pages */
     sync_file_range(writer->storage.file, 0, 0, SYNC_FILE_RANGE_WRITE);
-    MQ_TRY(mq_checksum_file(writer->temporary, checksum, NULL));
+    MQ_TRY(hash_back(writer, writer->storage.eoa));
+    *checksum = mq_checksum_end(writer->stream);
+    writer->stream = NULL;
   }
   if (fsync(writer->storage.file)) {
     status = mq_fail_errno(MQ_IO, "%s: fsync", writer->temporary);

@@ -29,6 +29,9 @@ mq_status mq_artifact_attribute_text(mq_artifact_writer *writer, const char *obj
                                      const char *value);
 mq_status mq_artifact_attribute_i64(mq_artifact_writer *writer, const char *object, const char *name, int64_t value);
 mq_status mq_artifact_attribute_f64(mq_artifact_writer *writer, const char *object, const char *name, double value);
+/* Says that all columns are begun and all attributes written, before large columns are appended to: what is appended in
+ * the order of beginning is then hashed as it passes by, instead of being read back at commit. */
+mq_status mq_artifact_seal(mq_artifact_writer *writer);
 /* Either one ends the writer. A column that is not full is MQ_INTERNAL. checksum and n_bytes (each may be NULL) are
  * those of the whole file. */
 mq_status mq_artifact_commit(mq_artifact_writer *writer, mq_checksum *checksum, uint64_t *n_bytes);

@@ -28,7 +28,8 @@ static mq_strings three_names(mq_strings_builder *builder) {
   return mq_strings_builder_view(builder);
 }
 
-static mq_status write_sample(const char *path, int64_t n_rows, mq_checksum *checksum, uint64_t *n_bytes) {
+static mq_status write_sample(const char *path, int64_t n_rows, bool is_sealed, bool is_in_order, mq_checksum *checksum,
+                              uint64_t *n_bytes) {
   mq_status status = MQ_OK;
   mq_artifact_writer *writer = NULL;
   mq_strings_builder builder = {0};
@@ -48,10 +49,18 @@ static mq_status write_sample(const char *path, int64_t n_rows, mq_checksum *che
   MQ_TRY(mq_artifact_write(writer, "titles/deep/vector", MQ_F16, 2, pair, halves));
   MQ_TRY(mq_artifact_begin(writer, "rows/a", MQ_F32, 2, rows, &i_a));
   MQ_TRY(mq_artifact_begin(writer, "rows/b", MQ_F32, 2, rows, &i_b));
+  if (is_sealed)
+    MQ_TRY(mq_artifact_seal(writer));
   for (int64_t i = 0; i < n_rows; i++) {
     for (int j = 0; j < 16; j++)
       row[j] = (float)(i * 16 + j);
     MQ_TRY(mq_artifact_append(writer, i_a, 1, row));
+    if (!is_in_order)
+      MQ_TRY(mq_artifact_append(writer, i_b, 1, row));
+  }
+  for (int64_t i = 0; is_in_order && i < n_rows; i++) {
+    for (int j = 0; j < 16; j++)
+      row[j] = (float)(i * 16 + j);
     MQ_TRY(mq_artifact_append(writer, i_b, 1, row));
   }
   status = mq_artifact_commit(writer, checksum, n_bytes);
@@ -72,10 +81,12 @@ static void what_was_written_comes_back(void **state) {
   int64_t dims[3], number;
   double share;
   const void *data;
-  assert_int_equal(write_sample(path, 1000, &checksum, &n_bytes), MQ_OK);
-  assert_int_equal(mq_checksum_file(path, &again, &n_again), MQ_OK);
-  assert_memory_equal(&checksum, &again, sizeof checksum);
-  assert_int_equal(n_bytes, n_again);
+  for (int how = 0; how < 4; how++) { /* the checksum is taken while writing, or behind it: the file's one */
+    assert_int_equal(write_sample(path, 1000, how & 1, how & 2, &checksum, &n_bytes), MQ_OK);
+    assert_int_equal(mq_checksum_file(path, &again, &n_again), MQ_OK);
+    assert_memory_equal(&checksum, &again, sizeof checksum);
+    assert_int_equal(n_bytes, n_again);
+  }
 
   assert_int_equal(mq_artifact_open(path, &artifact), MQ_OK);
   assert_string_equal(mq_artifact_path(artifact), path);
@@ -123,11 +134,11 @@ static void equal_calls_give_equal_bytes(void **state) {
   (void)state;
   char *a = in_folder("a.h5"), *b = in_folder("b.h5");
   mq_checksum first, second, other;
-  assert_int_equal(write_sample(a, 100, &first, NULL), MQ_OK);
+  assert_int_equal(write_sample(a, 100, false, false, &first, NULL), MQ_OK);
   sleep(1); /* a time stamp in the file would have moved on */
-  assert_int_equal(write_sample(b, 100, &second, NULL), MQ_OK);
+  assert_int_equal(write_sample(b, 100, false, false, &second, NULL), MQ_OK);
   assert_memory_equal(&first, &second, sizeof first);
-  assert_int_equal(write_sample(b, 101, &other, NULL), MQ_OK);
+  assert_int_equal(write_sample(b, 101, false, false, &other, NULL), MQ_OK);
   assert_memory_not_equal(&first, &other, sizeof first);
   free(a);
   free(b);
@@ -155,7 +166,7 @@ static void a_file_cut_anywhere_is_refused_or_its_columns_are(void **state) {
   char *whole = in_folder("whole.h5"), *cut = in_folder("cut.h5");
   mq_buffer bytes = {0};
   uint64_t n_bytes;
-  assert_int_equal(write_sample(whole, 50, NULL, &n_bytes), MQ_OK);
+  assert_int_equal(write_sample(whole, 50, false, false, NULL, &n_bytes), MQ_OK);
   assert_int_equal(mq_read_file(whole, SIZE_MAX / 2, &bytes), MQ_OK);
   for (size_t n = 0; n < n_bytes; n += n < 4096 ? 97 : 1021) {
     mq_artifact *artifact = NULL;
@@ -179,7 +190,7 @@ static void flipped_bytes_never_read_outside_the_file(void **state) {
   mq_buffer bytes = {0};
   uint64_t sum = 0;
   int n_refused = 0;
-  assert_int_equal(write_sample(whole, 5, NULL, NULL), MQ_OK);
+  assert_int_equal(write_sample(whole, 5, false, false, NULL, NULL), MQ_OK);
   assert_int_equal(mq_read_file(whole, SIZE_MAX / 2, &bytes), MQ_OK);
   mq_random random = mq_random_seed(11);
   for (int i = 0; i < 400; i++) {
@@ -223,21 +234,22 @@ static void a_full_disk_at_any_point_is_an_io_error_and_leaves_nothing(void **st
   struct rlimit old, limited;
   char *path = in_folder("full.h5"), *temporary = mq_format("%s.tmp.%d", path, (int)getpid());
   uint64_t n_bytes;
-  assert_int_equal(write_sample(path, 300, NULL, &n_bytes), MQ_OK);
+  assert_int_equal(write_sample(path, 300, false, false, NULL, &n_bytes), MQ_OK);
   assert_int_equal(unlink(path), 0);
   signal(SIGXFSZ, SIG_IGN);
   getrlimit(RLIMIT_FSIZE, &old);
   for (uint64_t limit = 0; limit < n_bytes; limit += 1500) {
     limited = (struct rlimit){.rlim_cur = limit, .rlim_max = old.rlim_max};
     setrlimit(RLIMIT_FSIZE, &limited);
-    mq_status status = write_sample(path, 300 + (int64_t)(limit / 1500) % 2, NULL, NULL);
+    mq_checksum checksum;
+    mq_status status = write_sample(path, 300, limit / 1500 % 2, limit / 1500 % 4 / 2, &checksum, NULL);
     setrlimit(RLIMIT_FSIZE, &old);
     assert_int_equal(status, MQ_IO);
     assert_non_null(strstr(mq_status_message(), strerror(EFBIG)));
     assert_false(mq_exists(path));
     assert_false(mq_exists(temporary));
   }
-  assert_int_equal(write_sample(path, 300, NULL, NULL), MQ_OK);
+  assert_int_equal(write_sample(path, 300, false, false, NULL, NULL), MQ_OK);
   free(path);
   free(temporary);
 }
