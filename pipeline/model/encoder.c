@@ -611,7 +611,6 @@ mq_status mq_encoder_embed(mq_encoder *e, int64_t n, const char *const *texts, c
       counted.n_failed++;
       w.n_passages = n_passages;
       w.n_ids = n_ids;
-      status = MQ_OK;
     } else if (status != MQ_OK) {
       mq_fail_within(status, "text %lld", (long long)i);
       goto done;

@@ -155,8 +155,12 @@ bool mq_blend_fit(const mq_examples *examples, int fold, mq_blend *blend) {
       break;
   }
   free(p);
-  for (int f = 0; f < F; f++)
-    blend->weight[f] = w[f];
+  /* Rounded to float: the last bits come from the C library's exp, which has others on a CPU without FMA. Through
+   * memory, since gcc 12 -O3 leaves some of these roundings out when it makes vectors of them. */
+  for (int f = 0; f < F; f++) {
+    volatile float rounded = (float)w[f];
+    blend->weight[f] = (double)rounded;
+  }
   return change < 1e-6;
 }
 
