@@ -156,3 +156,11 @@ mq_status mq_cli_load_job(bool needs_date, mq_job **job) {
 done:
   return status;
 }
+
+json_t *mq_cli_release_job(const mq_release *release) {
+  char *path =
+      mq_format("%s/../../runs/%s/job.json", mq_release_folder(release), mq_release_attribute(release, "run_id"));
+  json_t *job = json_load_file(path, 0, NULL);
+  free(path);
+  return job;
+}

@@ -12,9 +12,11 @@
 #define MQ_CLI_CLI_H
 
 #include "marquee/job.h"
+#include "marquee/release.h"
 #include "pipeline/base/base.h"
 
 #include <argp.h>
+#include <jansson.h>
 
 /* --json, --log-format, -v and -q; filled by mq_cli_parse. */
 typedef struct mq_cli_flags {
@@ -45,5 +47,9 @@ extern const struct argp mq_cli_job_argp;
 /* Loads the job file of the command line (mq_job_load). With `needs_date` a run without --date or MARQUEE_DATE is
  * MQ_USAGE. */
 mq_status mq_cli_load_job(bool needs_date, mq_job **job);
+
+/* The job of the run that made a release, NULL when that run is gone. As plain JSON and not as an mq_job: a release
+ * stays usable when a later version of the program knows other keys. Free with json_decref. */
+json_t *mq_cli_release_job(const mq_release *release);
 
 #endif

@@ -5,7 +5,6 @@
 #include "pipeline/cli/cli.h"
 #include "pipeline/cli/commands.h"
 #include "pipeline/cli/page.h"
-#include "pipeline/schedule/job.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -91,17 +90,13 @@ static const struct argp argp = {
 
 /* The folder of the encoder, and how long its texts may be; *job keeps what it points to. */
 static mq_status find_model(const search_flags *flags, const mq_release *release, const char **model,
-                            int *max_model_len, mq_job **job) {
+                            int *max_model_len, json_t **job) {
   mq_status status = MQ_OK;
   const char *from_environment = getenv("MARQUEE_MODEL");
-  char *path =
-      mq_format("%s/../../runs/%s/job.json", mq_release_folder(release), mq_release_attribute(release, "run_id"));
   *max_model_len = 0;
-  if (mq_exists(path)) {
-    MQ_TRY(mq_job_load(path, 0, NULL, NULL, job));
-    *max_model_len = (*job)->encoder.max_model_len;
-    *model = (*job)->encoder.path;
-  }
+  *job = mq_cli_release_job(release);
+  if (*job)
+    json_unpack(*job, "{s:{s:{s:s,s:i}}}", "models", "encoder", "path", model, "max_model_len", max_model_len);
   if (flags->model)
     *model = flags->model;
   else if (from_environment && *from_environment)
@@ -111,8 +106,6 @@ static mq_status find_model(const search_flags *flags, const mq_release *release
                      "the release's run is no longer here to say where the model lies: give its folder (%s) with "
                      "--model DIR or MARQUEE_MODEL",
                      mq_release_attribute(release, "model"));
-done:
-  free(path);
   return status;
 }
 
@@ -123,7 +116,7 @@ static mq_status encode_query(const search_flags *flags, const mq_release *relea
   mq_backend_options backend_options = {0};
   mq_backend *backend = NULL;
   mq_encoder *encoder = NULL;
-  mq_job *job = NULL;
+  json_t *job = NULL;
   const char *model = NULL, *prompt = mq_release_attribute(release, "query_prompt");
   size_t n_bytes = strlen(flags->query);
   int max_model_len;
@@ -154,7 +147,7 @@ done:
   mq_encoder_close(encoder);
   if (backend)
     ops->close(backend);
-  mq_job_free(job);
+  json_decref(job);
   return status;
 }
 

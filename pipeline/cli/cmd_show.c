@@ -2,7 +2,6 @@
 #include "pipeline/cli/cli.h"
 #include "pipeline/cli/commands.h"
 #include "pipeline/cli/page.h"
-#include "pipeline/schedule/job.h"
 
 #include <limits.h>
 #include <sodium.h>
@@ -78,8 +77,9 @@ static mq_status find_key(const show_flags *flags, const mq_release *release, ui
   mq_status status = MQ_OK;
   uint8_t secret[32];
   size_t n;
-  char *path = NULL, *job_path = NULL;
-  mq_job *job = NULL;
+  char *path = NULL;
+  const char *of_job;
+  json_t *job = NULL;
   if (flags->key) {
     if (sodium_hex2bin(key, MQ_VIEWER_KEY_BYTES, flags->key, strlen(flags->key), NULL, &n, NULL) ||
         n != MQ_VIEWER_KEY_BYTES)
@@ -87,14 +87,10 @@ static mq_status find_key(const show_flags *flags, const mq_release *release, ui
     goto done;
   }
   path = flags->key_file ? mq_strdup(flags->key_file) : mq_format("%s/../../viewer.key", mq_release_folder(release));
-  job_path =
-      mq_format("%s/../../runs/%s/job.json", mq_release_folder(release), mq_release_attribute(release, "run_id"));
-  if (!flags->key_file && mq_exists(job_path)) { /* the job of the release's run may name another key file */
-    MQ_TRY(mq_job_load(job_path, 0, NULL, NULL, &job));
-    if (job->privacy.viewer_key) {
-      free(path);
-      path = mq_strdup(job->privacy.viewer_key);
-    }
+  job = mq_cli_release_job(release);
+  if (!flags->key_file && job && json_unpack(job, "{s:{s:s}}", "privacy", "viewer_key", &of_job) == 0) {
+    free(path);
+    path = mq_strdup(of_job);
   }
   if (!mq_exists(path)) {
     status =
@@ -105,8 +101,7 @@ static mq_status find_key(const show_flags *flags, const mq_release *release, ui
   mq_viewer_key(secret, flags->viewer, strlen(flags->viewer), key);
   sodium_memzero(secret, sizeof secret);
 done:
-  mq_job_free(job);
-  free(job_path);
+  json_decref(job);
   free(path);
   return status;
 }
