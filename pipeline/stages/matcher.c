@@ -156,8 +156,9 @@ static int compare_u32(const void *a, const void *b) {
 }
 
 static void filters_find(mq_matcher *m, int n, const mq_match_request *requests) {
-  /* With one day for all (match) the bitmaps are made once; where the days differ (fit) they would pile up. */
-  if (m->filters.n > 4 * MQ_MATCH_BATCH)
+  /* With one day for all (match) the bitmaps are made once; those of another day (fit) would pile up, and all of them
+   * go to the backend with every batch. */
+  if (m->filters.n > 4 * MQ_MATCH_BATCH || (n && m->filters.n && m->filters.keys[0].day != requests[0].day))
     mq_filters_clear(&m->filters);
   int64_t n_watched = 0;
   for (int i = 0; i < n; i++) {

@@ -77,16 +77,54 @@ void mq_popularity_make(const mq_catalog *catalog, const mq_histories *histories
   sort_titles(popularity);
 }
 
-void mq_popularity_move(mq_popularity *popularity, int32_t day) {
-  int64_t limit = (int64_t)day * DAY_SECONDS, first = popularity->i_later;
-  for (; popularity->i_later < popularity->n_later && popularity->later[popularity->i_later].time < limit;
-       popularity->i_later++) {
-    const struct mq_later_event *event = &popularity->later[popularity->i_later];
-    add_event(popularity, event->time, event->title);
+/* Puts the moved titles (each once) at their new places. The others keep their order, so a day costs a pass over the
+ * titles and a search for each that was watched, not a sort of all. */
+static void move_titles(mq_popularity *p, uint32_t *moved, int64_t n_moved, const uint8_t *is_moved) {
+  int64_t n = p->catalog->titles.n, n_kept = 0;
+  for (int64_t i = 0; i < n; i++)
+    if (!is_moved[p->order[i]])
+      p->order[n_kept++] = p->order[i];
+  qsort_r(moved, (size_t)n_moved, sizeof *moved, compare_titles, p);
+  for (int64_t last = n_kept; n_moved > 0; n_moved--) { /* from the back, into the gap that they left there */
+    int64_t low = 0, high = last;
+    while (low < high) {
+      int64_t middle = low + (high - low) / 2;
+      if (compare_titles(&p->order[middle], &moved[n_moved - 1], p) < 0)
+        low = middle + 1;
+      else
+        high = middle;
+    }
+    memmove(p->order + low + n_moved, p->order + low, (size_t)(last - low) * sizeof *p->order);
+    p->order[low + n_moved - 1] = moved[n_moved - 1];
+    last = low;
   }
-  if (popularity->i_later > first)
-    sort_titles(popularity);
+  p->most = n ? p->recent[p->order[0]] : 0;
+}
+
+void mq_popularity_move(mq_popularity *popularity, int32_t day) {
+  int64_t limit = (int64_t)day * DAY_SECONDS, first = popularity->i_later, last = first, n_moved = 0;
+  double reference_day = popularity->reference_day;
+  while (last < popularity->n_later && popularity->later[last].time < limit)
+    last++;
+  popularity->i_later = last;
   popularity->day = MQ_MAX(popularity->day, day);
+  if (last == first)
+    return;
+  uint32_t *moved = mq_alloc((size_t)(last - first), sizeof *moved);
+  uint8_t *is_moved = mq_alloc((size_t)popularity->catalog->titles.n, 1);
+  for (int64_t i = first; i < last; i++) {
+    const struct mq_later_event *event = &popularity->later[i];
+    add_event(popularity, event->time, event->title);
+    if (!is_moved[event->title])
+      moved[n_moved++] = event->title;
+    is_moved[event->title] = 1;
+  }
+  if (popularity->reference_day == reference_day)
+    move_titles(popularity, moved, n_moved, is_moved);
+  else
+    sort_titles(popularity); /* scaled: what underflowed may have changed places too */
+  free(moved);
+  free(is_moved);
 }
 
 void mq_popularity_free(mq_popularity *popularity) {

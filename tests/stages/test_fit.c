@@ -210,6 +210,46 @@ static void popularity_counts_what_was_before_the_day(void **state) {
   mq_catalog_free(&catalog);
 }
 
+static void moving_day_by_day_equals_starting_on_the_day(void **state) {
+  (void)state;
+  enum { N = 200, EVENTS = 3000 };
+  static int32_t year[N], released[N];
+  static uint32_t title[EVENTS];
+  static int64_t time[EVENTS];
+  uint64_t offsets[] = {0, EVENTS};
+  mq_random random = mq_random_seed(8);
+  for (int i = 0; i < N; i++) {
+    year[i] = 2000 + i % 7;
+    released[i] = MQ_NO_DAY;
+  }
+  for (int i = 0; i < EVENTS; i++) {
+    title[i] = (uint32_t)(mq_random_below(&random, N) * mq_random_below(&random, N) / N);
+    time[i] = (int64_t)mq_random_below(&random, 40) * 86400; /* many ties */
+  }
+  mq_titles titles = {.n = N, .year = year, .released = released};
+  mq_histories histories = {.n_viewers = 1, .n_events = EVENTS, .offsets = offsets, .title = title, .time = time};
+  mq_catalog catalog;
+  mq_popularity moved, made;
+  mq_catalog_make(&titles, 0, NULL, &catalog);
+  mq_popularity_make(&catalog, &histories, 8, 10, true, &moved);
+  for (int32_t day = 11; day < 42; day++) {
+    mq_popularity_move(&moved, day);
+    mq_popularity_make(&catalog, &histories, 8, day, false, &made);
+    assert_memory_equal(moved.n, made.n, sizeof(uint32_t) * N);
+    for (int i = 0; i + 1 < N; i++) { /* sums of a later start round otherwise: the order is judged by its own values */
+      uint32_t a = moved.order[i], b = moved.order[i + 1];
+      assert_true(moved.recent[a] > moved.recent[b] ||
+                  (moved.recent[a] == moved.recent[b] &&
+                   (moved.n[a] > moved.n[b] ||
+                    (moved.n[a] == moved.n[b] && (catalog.release_day[a] > catalog.release_day[b] ||
+                                                  (catalog.release_day[a] == catalog.release_day[b] && a < b))))));
+    }
+    mq_popularity_free(&made);
+  }
+  mq_popularity_free(&moved);
+  mq_catalog_free(&catalog);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(fit_finds_the_weights_that_made_the_choices),
@@ -217,6 +257,7 @@ int main(void) {
       cmocka_unit_test(the_report_says_what_was_used_and_why),
       cmocka_unit_test(few_viewers_fall_back_to_the_built_in_weights),
       cmocka_unit_test(popularity_counts_what_was_before_the_day),
+      cmocka_unit_test(moving_day_by_day_equals_starting_on_the_day),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
