@@ -48,7 +48,9 @@ int64_t mq_peak_memory_bytes(void) {
 bool mq_run_report_rate(const char *output, const char *job_name, const char *stage, double *seconds_per_row,
                         double *seconds_per_token) {
   bool is_found = false;
-  char *pattern = mq_format("%s/runs/%s-*/report.json", output, job_name), *newest = NULL;
+  /* NAME-DATE-8HEX: of "night", not of "night-eu" */
+  char *pattern = mq_format("%s/runs/%s-[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]-*/report.json", output, job_name),
+       *newest = NULL;
   glob_t found = {0};
   json_t *json = NULL;
   struct timespec newest_time = {0};

@@ -1,6 +1,7 @@
 /* estimate: see estimate.h. Counting is a line count: a row that import will reject counts too. */
 #include "pipeline/schedule/estimate.h"
 
+#include "pipeline/model/config.h"
 #include "pipeline/report/run_report.h"
 #include "pipeline/schedule/identity.h"
 #include "pipeline/schedule/run.h"
@@ -9,19 +10,24 @@
 #include <string.h>
 #include <zlib.h>
 
-/* Seconds of one worker on two Zen 4 cores (benchmarks/README.md says how they were taken); used until the job has run.
- */
+/* Seconds of one worker with two threads of a Zen 4 (docs/scale.md has the runs); used until the job has run. Meant to
+ * be right within a factor of 1.5 for stages that take long, not for tenths of seconds. */
 static const struct {
   const char *stage;
   double per_title, per_event, per_viewer, per_token;
+  double per_pair; /* of a title and a viewer: the exact search */
+  bool per_shard;  /* every shard of viewers reads all titles */
+  bool is_sampled; /* of at most FIT_VIEWERS */
 } rates[] = {
-    {"import", 6e-6, 4e-7, 1e-6, 0}, {"join", 3e-6, 3e-7, 1e-6, 0}, {"embed", 0, 0, 0, 1.1e-4},
-    {"profile", 1e-6, 0, 2e-5, 0},   {"cowatch", 1e-6, 4e-6, 0, 0}, {"fit", 1e-6, 1e-7, 0, 0},
-    {"match", 0, 0, 1e-3, 0},        {"publish", 2e-6, 0, 3e-6, 0},
+    {"import", 1.3e-5, 8e-7, 1e-6, 0, 0, false, false},  {"join", 2.5e-6, 4e-7, 1e-6, 0, 0, false, false},
+    {"embed", 0, 0, 0, 1.2e-4, 0, false, false},         {"profile", 7e-6, 0, 8e-5, 0, 0, true, false},
+    {"cowatch", 1e-6, 5e-6, 0, 0, 0, false, false},      {"fit", 8e-6, 6e-6, 1.5e-4, 0, 1.2e-8, false, true},
+    {"match", 8e-6, 3e-6, 3e-4, 0, 1.2e-8, true, false}, {"publish", 5e-6, 0, 2e-5, 0, 0, false, false},
 };
+enum { FIT_VIEWERS = 10000 };
 
-/* Peak bytes of a worker beside the model: mapped tables that one stage reads at a time (docs/operating.md). */
-enum { BASE_BYTES = 100 << 20, BYTES_PER_TITLE = 3200, BYTES_PER_EVENT = 64, BYTES_PER_VIEWER = 256 };
+/* Peak bytes of a worker: either the encoder, mapped and packed, or the tables; vectors come on top (see below). */
+enum { BASE_BYTES = 30 << 20, BYTES_PER_TITLE = 400, BYTES_PER_EVENT = 40, BYTES_PER_VIEWER = 64 };
 
 typedef struct row_counts {
   bool is_array;      /* one JSON array: rows are its elements, not its lines */
@@ -31,6 +37,7 @@ typedef struct row_counts {
   const char *viewer_column; /* NULL: not a history */
   char separator;
   int64_t n_viewers;
+  int64_t n_tokens; /* of the texts, as if all of them were titles */
 } row_counts;
 
 /* Elements of the outermost array, strings passed over; state is kept between chunks. */
@@ -162,6 +169,10 @@ static mq_status count_input(const mq_input *input, const char *movielens_file, 
                        .has_header = is_movielens || (input->has_header && !is_json),
                        .separator = strcmp(input->format, "tsv") == 0 || has_ending(input->path, ".tsv") ? '\t' : ','};
   mq_status status = mq_visit_files(input->path, count_file, &counts);
+  /* English prose has 4.3 bytes a WordPiece token, names fewer. What is not text: a fifth of a table; keys, lists and
+   * licence windows are most of JSON; MovieLens is titles and genres only. */
+  bool is_json = counts.is_array || strcmp(input->format, "jsonl") == 0 || has_ending(input->path, ".jsonl");
+  total->n_tokens += (int64_t)((double)counts.n_bytes * (is_movielens ? 0.28 : is_json ? 0.4 / 4.3 : 0.8 / 4.3));
   total->n_rows += counts.n_rows;
   total->n_bytes += counts.n_bytes;
   total->n_viewers += counts.n_viewers;
@@ -194,11 +205,21 @@ done:
   return status;
 }
 
+static double predicted(const mq_estimate *estimate, size_t i_rate, int64_t n_viewer_shards) {
+  double n_titles = (double)estimate->n_titles, n_viewers = (double)estimate->n_viewers, share = 1;
+  if (rates[i_rate].is_sampled && estimate->n_viewers > FIT_VIEWERS)
+    share = FIT_VIEWERS / n_viewers;
+  return rates[i_rate].per_title * n_titles * (double)(rates[i_rate].per_shard ? n_viewer_shards : 1) +
+         share * (rates[i_rate].per_event * (double)estimate->n_events + rates[i_rate].per_viewer * n_viewers +
+                  rates[i_rate].per_pair * n_titles * n_viewers);
+}
+
 mq_status mq_run_estimate(const mq_job *job, mq_estimate *estimate) {
   mq_status status = MQ_OK;
   row_counts titles = {0}, events = {0}, viewers = {0};
   int64_t model_bytes = 0;
   mq_run_identity identity;
+  mq_model_config config = {0};
   *estimate = (mq_estimate){0};
   MQ_TRY(mq_run_identify(job, mq_ops_cpu()->name, &identity));
   memcpy(estimate->run_id, identity.id, sizeof estimate->run_id);
@@ -213,8 +234,12 @@ mq_status mq_run_estimate(const mq_job *job, mq_estimate *estimate) {
   estimate->n_titles = titles.n_rows;
   estimate->n_events = events.n_rows;
   estimate->n_viewers = job->n_viewers ? viewers.n_rows : events.n_viewers;
-  /* English text has 4.3 bytes a WordPiece token, and about a fifth of a catalog file is syntax and other columns. */
-  int64_t n_tokens = (int64_t)((double)titles.n_bytes * 0.8 / 4.3) + 2 * titles.n_rows;
+  MQ_TRY(mq_model_config_read(job->encoder.path, &config));
+  const int64_t window =
+      job->encoder.max_model_len > 0 ? MQ_MIN(job->encoder.max_model_len, config.window) : config.window;
+  int64_t n_tokens = MQ_MIN(titles.n_tokens + 2 * titles.n_rows,
+                            titles.n_rows * window * (job->embed.passages ? job->embed.max_passages : 1));
+  const int64_t n_viewer_shards = (estimate->n_viewers + job->profile.shard_viewers - 1) / job->profile.shard_viewers;
   for (const mq_stage *stage = mq_stages; stage->name && estimate->n_stages < MQ_MAX_ESTIMATED_STAGES; stage++) {
     mq_stage_estimate *one = &estimate->stages[estimate->n_stages++];
     *one = (mq_stage_estimate){.name = stage->name, .n_shards = -1};
@@ -229,9 +254,7 @@ mq_status mq_run_estimate(const mq_job *job, mq_estimate *estimate) {
     one->n_tokens = strcmp(stage->name, "embed") == 0 ? n_tokens : 0;
     for (size_t i = 0; i < MQ_COUNT(rates); i++)
       if (strcmp(rates[i].stage, stage->name) == 0)
-        one->seconds = rates[i].per_title * (double)estimate->n_titles +
-                       rates[i].per_event * (double)estimate->n_events +
-                       rates[i].per_viewer * (double)estimate->n_viewers + rates[i].per_token * (double)n_tokens;
+        one->seconds = predicted(estimate, i, n_viewer_shards) + rates[i].per_token * (double)n_tokens;
     double per_row, per_token;
     if (mq_run_report_rate(job->output.path, job->name, stage->name, &per_row, &per_token)) {
       one->seconds = per_token > 0 ? per_token * (double)one->n_tokens : per_row * (double)one->n_rows;
@@ -245,8 +268,13 @@ mq_status mq_run_estimate(const mq_job *job, mq_estimate *estimate) {
                               : one->n_shards == 0 ? 0
                                                    : one->seconds;
   }
-  estimate->memory_bytes = BASE_BYTES + 2 * model_bytes + BYTES_PER_TITLE * estimate->n_titles +
-                           BYTES_PER_EVENT * estimate->n_events + BYTES_PER_VIEWER * estimate->n_viewers;
+  /* Two tables of all titles' vectors in float32, and the vectors of a shard of viewers: three each, in float32 and in
+   * half. */
+  const int64_t n_vectors = 3 * MQ_MIN(estimate->n_viewers, (int64_t)job->profile.shard_viewers);
+  const int64_t tables = (BYTES_PER_TITLE + 8 * config.width) * estimate->n_titles + 6 * config.width * n_vectors +
+                         BYTES_PER_EVENT * estimate->n_events + BYTES_PER_VIEWER * estimate->n_viewers;
+  estimate->memory_bytes = BASE_BYTES + MQ_MAX(2 * model_bytes, tables);
 done:
+  mq_model_config_free(&config);
   return status;
 }
