@@ -54,8 +54,11 @@ const mq_job_key mq_job_keys[] = {
     COLUMN("inputs.titles[].columns.director", title.director, "list"),
     COLUMN("inputs.titles[].columns.maturity", title.maturity, "age limit in years, or a rating such as PG-13"),
     COLUMN("inputs.titles[].columns.language", title.language, "language"),
-    COLUMN("inputs.titles[].columns.released", title.released, "date of release: not shown before"),
-    COLUMN("inputs.titles[].columns.windows", title.windows, "licence windows: region and from-to dates"),
+    COLUMN("inputs.titles[].columns.released", title.released, "date of release (YYYY-MM-DD): not shown before"),
+    COLUMN(
+        "inputs.titles[].columns.windows", title.windows,
+        "licence windows, a list: `US:2024-01-01..2026-12-31`, either date may be missing; in JSON also objects with "
+        "`region`, `from`, `to`"),
     COLUMN("inputs.titles[].columns.synopsis", title.synopsis, "synopsis"),
     COLUMN("inputs.titles[].columns.runtime", title.runtime, "minutes"),
 
@@ -64,8 +67,9 @@ const mq_job_key mq_job_keys[] = {
            "share of events whose title is not in the catalog (or the map); above it the run stops with exit code 65"),
     COLUMN("inputs.histories[].columns.viewer", history.viewer, "column or member with the viewer's id"),
     COLUMN("inputs.histories[].columns.title", history.title, "the title's id"),
-    COLUMN("inputs.histories[].columns.time", history.time, "when: Unix seconds or a date"),
-    COLUMN("inputs.histories[].columns.rating", history.rating, "a rating, any scale"),
+    COLUMN("inputs.histories[].columns.time", history.time,
+           "when: Unix seconds, or YYYY-MM-DD with or without `THH:MM:SS` (UTC without a zone)"),
+    COLUMN("inputs.histories[].columns.rating", history.rating, "a rating from 0 on, any scale; may be empty"),
     PATH("inputs.histories[].map.path", 0, INPUT(map.path),
          "CSV or TSV that translates the history's title ids to the catalog's"),
     TEXT("inputs.histories[].map.from", SHAPES, INPUT(map.from), NULL, "its column with the history's ids"),
