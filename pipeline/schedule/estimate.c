@@ -171,10 +171,8 @@ static mq_status count_input(const mq_input *input, const char *movielens_file, 
   mq_status status = mq_visit_files(input->path, count_file, &counts);
   /* English prose has 4.3 bytes a WordPiece token, names fewer. What is not text: a fifth of a table; keys, lists and
    * licence windows are most of JSON; MovieLens is titles and genres only. */
-  bool is_json = counts.is_array || strcmp(input->format, "jsonl") == 0 || has_ending(input->path, ".jsonl");
   total->n_tokens += (int64_t)((double)counts.n_bytes * (is_movielens ? 0.28 : is_json ? 0.4 / 4.3 : 0.8 / 4.3));
   total->n_rows += counts.n_rows;
-  total->n_bytes += counts.n_bytes;
   total->n_viewers += counts.n_viewers;
   return status;
 }
