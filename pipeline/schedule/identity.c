@@ -33,6 +33,10 @@ static mq_status visit_tree(const char *path, mq_visit_file *visit, void *state)
       fts_set(walk, entry, FTS_SKIP);
     else if (entry->fts_info == FTS_F)
       MQ_TRY(visit(state, entry->fts_path, entry->fts_level ? entry->fts_path + strlen(path) : "", entry->fts_statp));
+    else if (entry->fts_info == FTS_DEFAULT && entry->fts_level == 0) { /* import reads twice what a pipe gives once */
+      status = mq_fail(MQ_NO_INPUT, "%s: neither a file nor a folder: write the data to a file first", path);
+      goto done;
+    }
   }
 done:
   fts_close(walk);

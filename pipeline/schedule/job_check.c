@@ -54,6 +54,10 @@ static bool is_readable(check *c, const char *key, const char *path) {
     complain(c, errno == EACCES ? MQ_NO_PERMISSION : MQ_NO_INPUT, key, "%s: %s", path, strerror(errno));
     return false;
   }
+  if (!S_ISREG(about.st_mode) && !S_ISDIR(about.st_mode)) { /* a device may never end, a pipe never begin */
+    complain(c, MQ_NO_INPUT, key, "%s: neither a file nor a folder: write the data to a file first", path);
+    return false;
+  }
   return true;
 }
 

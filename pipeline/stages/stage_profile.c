@@ -211,7 +211,8 @@ mq_status mq_profiles_compute(const mq_context *context, const mq_catalog *catal
       uint32_t i = profiles->interest_offsets[u], n_own = profiles->interest_offsets[u + 1] - i;
       size_t row_bytes = (size_t)width * sizeof(float);
       memcpy(profiles->vector + u * width, y + row * width, row_bytes);
-      memcpy(profiles->interest_vector + (size_t)i * (size_t)width, y + (row + 1) * width, n_own * row_bytes);
+      if (n_own) /* without any history there is no array of interests */
+        memcpy(profiles->interest_vector + (size_t)i * (size_t)width, y + (row + 1) * width, n_own * row_bytes);
       row += 1 + n_own;
     }
     if (mq_is_stopping()) {

@@ -91,6 +91,13 @@ expect 64 'one job file is enough' "$MARQUEE" validate "$job" "$job"
 expect 66 'nix.yaml: No such file' "$MARQUEE" validate "$folder/nix.yaml"
 expect 66 'inputs.titles\[0\].path: .*/nix.csv: No such file' \
   "$MARQUEE" validate "$job" --set "inputs.titles[0].path=$folder/nix.csv"
+mkfifo "$folder/pipe.csv"
+for device in /dev/zero "$folder/pipe.csv"; do
+  expect 66 'inputs.histories\[0\].path: .*: neither a file nor a folder' \
+    "$MARQUEE" validate "$job" --set "inputs.histories[0].path=$device"
+  expect 66 ': neither a file nor a folder: write the data to a file first' \
+    "$MARQUEE" run "$job" --date 2026-11-23 --set "inputs.histories[0].path=$device" --set "output.path=$folder/published"
+done
 sed 's/{path: films/{pth: x, path: films/' "$job" >"$folder/job/bad.yaml"
 expect 78 '^marquee: error: .*/bad.yaml:3: inputs.titles.pth: unknown key: did you mean "path"\?$' \
   "$MARQUEE" validate "$folder/job/bad.yaml"
@@ -125,6 +132,13 @@ if grep -qx run "$folder/commands"; then
   expect 64 'which date\? Say --date YYYY-MM-DD' "$MARQUEE" run "$job"
   expect 64 'which date\? Say --date YYYY-MM-DD' "$MARQUEE" plan "$job"
 fi
+
+# the first night of a new service: viewers, and nothing watched yet
+printf 'id\nv1\n' >"$folder/job/viewers.csv"
+sed "s|^models:.*|  viewers: {path: viewers.csv}\nmodels: {encoder: {path: $SOURCE/tests/models/tiny-bert}}|" "$job" \
+  >"$folder/job/new.yaml"
+expect 0 '^published v000001 ' "$MARQUEE" run "$folder/job/new.yaml" --date 2026-11-23 --set "output.path=$folder/published"
+expect 0 '^  1  Up \(2009\) +a good place to start$' "$MARQUEE" show "$folder/published" --viewer v1
 
 # the page is the schema's
 "$MARQUEE" config --markdown >"$folder/job-file.md"
