@@ -237,6 +237,8 @@ mq_status mq_run_estimate(const mq_job *job, mq_estimate *estimate) {
       job->encoder.max_model_len > 0 ? MQ_MIN(job->encoder.max_model_len, config.window) : config.window;
   int64_t n_tokens = MQ_MIN(titles.n_tokens + 2 * titles.n_rows,
                             titles.n_rows * window * (job->embed.passages ? job->embed.max_passages : 1));
+  /* per_token is that of MiniLM: 6 layers, 384 wide, 1536 inside. */
+  const double size = config.n_layers * (double)config.width * (4.0 * config.width + 2.0 * config.n_inner) / 10616832;
   const int64_t n_viewer_shards = (estimate->n_viewers + job->profile.shard_viewers - 1) / job->profile.shard_viewers;
   for (const mq_stage *stage = mq_stages; stage->name && estimate->n_stages < MQ_MAX_ESTIMATED_STAGES; stage++) {
     mq_stage_estimate *one = &estimate->stages[estimate->n_stages++];
@@ -252,7 +254,7 @@ mq_status mq_run_estimate(const mq_job *job, mq_estimate *estimate) {
     one->n_tokens = strcmp(stage->name, "embed") == 0 ? n_tokens : 0;
     for (size_t i = 0; i < MQ_COUNT(rates); i++)
       if (strcmp(rates[i].stage, stage->name) == 0)
-        one->seconds = predicted(estimate, i, n_viewer_shards) + rates[i].per_token * (double)n_tokens;
+        one->seconds = predicted(estimate, i, n_viewer_shards) + rates[i].per_token * size * (double)n_tokens;
     double per_row, per_token;
     if (mq_run_report_rate(job->output.path, job->name, stage->name, &per_row, &per_token)) {
       one->seconds = per_token > 0 ? per_token * (double)one->n_tokens : per_row * (double)one->n_rows;
