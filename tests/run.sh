@@ -3,6 +3,12 @@
 #   sh tests/run.sh [-L LABEL | -R REGEX | any other ctest option]
 # MARQUEE_TEST_LEVEL=quick leaves out the sanitizer build and the short fuzzing runs (default: all).
 set -eu
+case "${1:-}" in
+-h | --help)
+  sed -n '2,4s/^# \{0,1\}//p' "$0"
+  exit 0
+  ;;
+esac
 cd "$(dirname "$0")/.."
 . jobs/packages.sh
 
