@@ -14,6 +14,9 @@ mq_status mq_fail(mq_status code, const char *format, ...) {
   va_start(list, format);
   vsnprintf(text, sizeof text, format, list);
   va_end(list);
+  for (unsigned char *at = (unsigned char *)text; *at; at++) /* cells of damaged files reach a terminal by messages */
+    if ((*at < 0x20 && *at != '\n' && *at != '\t') || *at == 0x7F)
+      *at = '?';
   memcpy(message, text, sizeof message);
   return code;
 }

@@ -133,6 +133,11 @@ if grep -qx run "$folder/commands"; then
   expect 64 'which date\? Say --date YYYY-MM-DD' "$MARQUEE" plan "$job"
 fi
 
+# what a file holds commands no terminal
+printf 'viewer,title,time\n1,\033[2J,1790536885\n' >"$folder/job/escape.csv"
+expect 65 'unknown title "\?\[2J"' "$MARQUEE" run "$job" --date 2026-11-23 --set "output.path=$folder/published" \
+  --set "inputs.histories[0].path=$folder/job/escape.csv" --set "models.encoder.path=$SOURCE/tests/models/tiny-bert"
+
 # the first night of a new service: viewers, and nothing watched yet
 printf 'id\nv1\n' >"$folder/job/viewers.csv"
 sed "s|^models:.*|  viewers: {path: viewers.csv}\nmodels: {encoder: {path: $SOURCE/tests/models/tiny-bert}}|" "$job" \
