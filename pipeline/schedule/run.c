@@ -521,7 +521,7 @@ static mq_status work_in_processes(mq_run *run, const char *only, const char *un
     }
     if (mq_ledger_refresh(run->ledger) == MQ_OK) {
       show_workers_progress(run, &progress, only, until);
-      status = report_finished_stages(run);
+      (void)report_finished_stages(run); /* what it cannot read, the workers fail of */
     }
     if (n_alive)
       poll(NULL, 0, POLL_MS);

@@ -77,7 +77,7 @@ mq_status catalog_read(catalog *titles, const char *path) {
     return mq_fail_errno(MQ_IO, "%s", path);
   while ((n_bytes = getline(&line, &capacity, file)) >= 0) {
     json_error_t error;
-    title_facts facts;
+    title_facts facts = {0};
     bool is_new;
     n_lines++;
     if (mq_str_trim((mq_str){line, (size_t)n_bytes}).n == 0)
