@@ -19,15 +19,19 @@ static const struct {
   bool per_shard;  /* every shard of viewers reads all titles */
   bool is_sampled; /* of at most FIT_VIEWERS */
 } rates[] = {
-    {"import", 1.3e-5, 8e-7, 1e-6, 0, 0, false, false},  {"join", 2.5e-6, 4e-7, 1e-6, 0, 0, false, false},
-    {"embed", 0, 0, 0, 1.2e-4, 0, false, false},         {"profile", 7e-6, 0, 8e-5, 0, 0, true, false},
-    {"cowatch", 1e-6, 5e-6, 0, 0, 0, false, false},      {"fit", 8e-6, 6e-6, 1.5e-4, 0, 1.2e-8, false, true},
-    {"match", 8e-6, 3e-6, 3e-4, 0, 1.2e-8, true, false}, {"publish", 5e-6, 0, 2e-5, 0, 0, false, false},
+    {"import", 1.2e-5, 2.5e-7, 1e-6, 0, 0, false, false},
+    {"join", 2.5e-6, 1e-7, 1e-6, 0, 0, false, false},
+    {"embed", 0, 0, 0, 1.2e-4, 0, false, false},
+    {"profile", 7e-6, 5e-7, 1e-5, 0, 0, true, false},
+    {"cowatch", 1e-6, 1.5e-6, 0, 0, 0, false, false},
+    {"fit", 3e-5, 4e-6, 1e-4, 0, 1.2e-8, false, true},
+    {"match", 8e-6, 2.5e-6, 1.7e-4, 0, 1.2e-8, true, false},
+    {"publish", 3e-6, 0, 1.5e-6, 0, 0, false, false},
 };
 enum { FIT_VIEWERS = 10000 };
 
 /* Peak bytes of a worker: either the encoder, mapped and packed, or the tables; vectors come on top (see below). */
-enum { BASE_BYTES = 30 << 20, BYTES_PER_TITLE = 400, BYTES_PER_EVENT = 40, BYTES_PER_VIEWER = 64 };
+enum { BASE_BYTES = 60 << 20, BYTES_PER_TITLE = 400, BYTES_PER_EVENT = 40, BYTES_PER_VIEWER = 64 };
 
 typedef struct row_counts {
   bool is_array;      /* one JSON array: rows are its elements, not its lines */
@@ -219,7 +223,7 @@ mq_status mq_run_estimate(const mq_job *job, mq_estimate *estimate) {
   mq_run_identity identity;
   mq_model_config config = {0};
   *estimate = (mq_estimate){0};
-  MQ_TRY(mq_run_identify(job, mq_ops_cpu()->name, &identity));
+  MQ_TRY(mq_run_identify(job, mq_ops_cpu(), &identity));
   memcpy(estimate->run_id, identity.id, sizeof estimate->run_id);
   for (int i = 0; i < job->n_titles; i++)
     MQ_TRY(count_input(&job->titles[i], "movies.csv", NULL, &titles));
