@@ -100,7 +100,22 @@ static mq_status add_stamp(void *state, const char *path, const char *shown, con
   return MQ_OK;
 }
 
-mq_status mq_run_identify(const mq_job *job, const char *backend, mq_run_identity *identity) {
+/* What of the machine determines the vectors: in float32 only the backend, in narrower types its instructions too (a
+ * resume on another CPU must not mix them). */
+static mq_status add_backend(const mq_job *job, const mq_ops *ops, mq_buffer *text) {
+  mq_status status = MQ_OK;
+  mq_backend *backend = NULL;
+  mq_buffer_printf(text, "%s ", ops->name);
+  if (strcmp(job->encoder.dtype, "bfloat16") && strcmp(job->encoder.dtype, "int8"))
+    goto done;
+  MQ_TRY(ops->open(&(mq_backend_options){.n_threads = 1}, &backend));
+  mq_buffer_printf(text, "%d%d ", ops->has_fast(backend, MQ_BF16), ops->has_fast(backend, MQ_I8));
+done:
+  ops->close(backend);
+  return status;
+}
+
+mq_status mq_run_identify(const mq_job *job, const mq_ops *ops, mq_run_identity *identity) {
   mq_status status = MQ_OK;
   mq_buffer text = {0};
   char *normalised = mq_job_normalised_json(job), date[11], hex[MQ_DIGEST_TEXT];
@@ -114,7 +129,8 @@ mq_status mq_run_identify(const mq_job *job, const char *backend, mq_run_identit
   identity->model = mq_digest_of(text.at ? text.at : "", text.n);
   mq_buffer_clear(&text);
   mq_format_date(job->date, date);
-  mq_buffer_printf(&text, "marquee run %d %s %s ", (int)COMPUTATION_FORMAT, backend, date);
+  mq_buffer_printf(&text, "marquee run %d %s ", (int)COMPUTATION_FORMAT, date);
+  MQ_TRY(add_backend(job, ops, &text));
   mq_buffer_append(&text, &identity->job, sizeof identity->job);
   mq_buffer_append(&text, &identity->inputs, sizeof identity->inputs);
   mq_buffer_append(&text, &identity->model, sizeof identity->model);

@@ -234,7 +234,7 @@ mq_status mq_run_open(const mq_job *job, bool is_fresh, mq_run **out) {
   run->context.job = job;
   run->context.ops = mq_ops_cpu();
   MQ_TRY(make_viewer_key(job));
-  MQ_TRY(mq_run_identify(job, run->context.ops->name, &run->identity));
+  MQ_TRY(mq_run_identify(job, run->context.ops, &run->identity));
   run->folder = mq_format("%s/runs/%s", job->output.path, run->identity.id);
   run->context.run_folder = run->folder;
   if (is_fresh)
@@ -595,7 +595,7 @@ mq_status mq_run_publish(mq_run *run, char **version, bool *is_new) {
   }
   MQ_TRY(mq_import_write_rejected(&run->context, rejected));
   if (!mq_run_inputs_are_unchanged(run->job, &run->identity)) {
-    MQ_TRY(mq_run_identify(run->job, run->context.ops->name, &now));
+    MQ_TRY(mq_run_identify(run->job, run->context.ops, &now));
     if (memcmp(&now.digest, &run->identity.digest, sizeof now.digest)) {
       status = mq_fail(MQ_DATA,
                        "the inputs changed while the run read them: nothing is published: run again, it starts over "

@@ -56,7 +56,9 @@ mq_status mq_embed_plan(const mq_context *context, mq_shard_plan *plan) {
   MQ_TRY(mq_embed_template_check(context->job->embed.text));
   MQ_TRY(mq_shard_open(context, "join", 0, &artifact));
   MQ_TRY(mq_titles_read(artifact, &titles));
-  mq_shard_plan_rows(titles.n, context->job->embed.shard_titles, plan);
+  /* As equal as can be, so that workers end together. */
+  int64_t most = context->job->embed.shard_titles, n_shards = MQ_MAX((titles.n + most - 1) / most, (int64_t)1);
+  mq_shard_plan_rows(titles.n, MQ_MAX((titles.n + n_shards - 1) / n_shards, (int64_t)1), plan);
   for (int s = 0; s < plan->n; s++) {
     mq_shard *shard = &plan->shards[s];
     shard->cost = 0;
