@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 # shellcheck disable=SC2086
 need_packages $BUILD_PACKAGES libcmocka-dev clang clang-format libclang-rt-14-dev
 [ -f models/all-MiniLM-L6-v2/model.safetensors ] || need_packages $MODEL_PACKAGES
-sh jobs/fetch_minilm.sh
+sh jobs/fetch_minilm.sh || echo "tests/run.sh: going on without all-MiniLM-L6-v2: its tests say that they are skipped" >&2
 
 echo "== building (the first time takes some minutes)"
 [ -f build/release/build.ninja ] || cmake --preset release >/dev/null

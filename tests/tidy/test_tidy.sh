@@ -8,7 +8,7 @@ trap 'rm -rf "$folder"' EXIT
 
 # Tracked files where there is a repository, else all but what a build leaves.
 list_files() {
-  git ls-files 2>/dev/null || find . -type f | sed 's|^\./||' | grep -vE '^(build|out|models)/|__pycache__'
+  git ls-files 2>/dev/null || find . -type f | sed 's|^\./||' | grep -vE '^(\.git|build|out|models)/|__pycache__'
 }
 
 # Includes of "pipeline/LAYER/..." and "kernels/..." that a file may have (docs/architecture.md).
