@@ -20,6 +20,7 @@ typedef enum mq_status {
   MQ_NO_INPUT = 66,    /* input is not there (yet) */
   MQ_UNAVAILABLE = 69, /* a library, device or service is missing */
   MQ_INTERNAL = 70,    /* our bug */
+  MQ_NO_MEMORY = 71,   /* memory of the device (or host) does not suffice */
   MQ_CANT_CREATE = 73, /* output cannot be created */
   MQ_IO = 74,          /* reading or writing failed: disk full, EIO */
   MQ_TEMP_FAIL = 75,   /* stopped in good order, progress is saved: run the same command again */

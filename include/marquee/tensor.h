@@ -23,7 +23,8 @@ typedef enum mq_dtype {
   MQ_I32,
   MQ_U32,
   MQ_I64,
-  MQ_U64
+  MQ_U64,
+  MQ_F8_E4M3 /* 4 bits of exponent, 3 of fraction, no infinities, at most 448 (OCP 8-bit, 2023) */
 } mq_dtype;
 
 /* Bytes of one element. */

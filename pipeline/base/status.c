@@ -60,6 +60,8 @@ const char *mq_status_name(mq_status code) {
     return "input is missing";
   case MQ_UNAVAILABLE:
     return "a resource is missing";
+  case MQ_NO_MEMORY:
+    return "memory does not suffice";
   case MQ_INTERNAL:
     return "internal error";
   case MQ_CANT_CREATE:

@@ -1,0 +1,42 @@
+/* launch: one way to start a kernel, for nvcc and for the emulator. Included by ptx.cuh. */
+#ifndef MQ_KERNELS_CUDA_LAUNCH_CUH
+#define MQ_KERNELS_CUDA_LAUNCH_CUH
+
+/* What a launch moves and computes, said by whoever launches it: the trace and `marquee bench` show it, and the emulator
+ * counts and compares. Bytes are those that have to cross the memory bus: every input once, every output once,
+ * whatever the kernel reads again from caches. */
+struct kernel_cost {
+  const char *name; /* of the kernel, as docs/kernels.md lists it; a literal */
+  int64_t bytes_read, bytes_written, flops;
+};
+
+namespace ptx {
+
+/* grid: blocks in x, y, z; blocks are one-dimensional. shared_bytes may exceed 48 KiB. An empty grid is no launch. */
+template <typename... Parameters, typename... Arguments>
+cudaError_t launch(const kernel_cost &cost, void (*kernel)(Parameters...), dim3 grid, int n_threads, int shared_bytes,
+                   cudaStream_t stream, const Arguments &...arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0)
+    return cudaSuccess;
+#ifdef MQ_SIMT
+  return simt::launch(cost, grid, n_threads, shared_bytes, stream, kernel, static_cast<Parameters>(arguments)...);
+#else
+  (void)cost;
+  if (shared_bytes > 48 * 1024) {
+    const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
+                                                   cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+    if (error != cudaSuccess)
+      return error;
+  }
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = dim3(static_cast<unsigned>(n_threads));
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+  config.stream = stream;
+  return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+#endif
+}
+
+} /* namespace ptx */
+
+#endif
