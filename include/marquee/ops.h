@@ -253,10 +253,22 @@ typedef struct mq_ops {
 /* The CPU backend's table; always there. */
 const mq_ops *mq_ops_cpu(void);
 
-/* What a plugin (libmarquee_cuda.so) exports under the name "mq_plugin_ops": fills *ops, or fails with a message. The
- * plugin reports errors through `fail`, which builds the host program's status message. */
+/* What a plugin (libmarquee_cuda.so) exports. Its errors are built by the host program's mq_fail, which it is given.
+ *   mq_plugin_ops      its table; calls nothing of CUDA
+ *   mq_plugin_devices  asks the driver: fills at most MQ_MAX_DEVICES, in the driver's order; MQ_UNAVAILABLE with what
+ * is missing (no device, driver too old for this toolkit) */
+enum { MQ_MAX_DEVICES = 64 };
+typedef struct mq_plugin_device {
+  char name[64];
+  int compute; /* 10*major+minor */
+  int sm_count;
+  int driver_version, runtime_version; /* 13000 is 13.0 */
+  uint64_t memory_bytes;
+  char pci_bus_id[24]; /* by which NVML finds it */
+} mq_plugin_device;
 typedef mq_status mq_fail_function(mq_status code, const char *format, ...);
 typedef mq_status mq_plugin_ops_function(mq_fail_function *fail, const mq_ops **ops);
+typedef mq_status mq_plugin_devices_function(mq_fail_function *fail, mq_plugin_device *devices, int *n);
 
 #ifdef __cplusplus
 }

@@ -27,6 +27,8 @@ typedef enum mq_status {
   MQ_PROTOCOL = 76,    /* a ledger, release or artifact of another format version */
   MQ_NO_PERMISSION = 77,
   MQ_CONFIG = 78, /* the job file is wrong */
+  MQ_HARDWARE =
+      81,         /* a device computed something impossible (NaN from finite inputs), and so did the CPU in its place */
   MQ_SKIPPED = 99 /* already published, nothing done; only with --exit-skipped */
 } mq_status;
 
