@@ -1,7 +1,7 @@
 /* attention at the shapes of encoders: GFLOP/s of the two products (softmax not counted), beside our gemm at n = k =
  * 384 in the same turn, which is as near to the FMA peak as this machine lets code come. ratio is to that gemm.
  *   bench_attention [REPEATS]     default 15. One JSON line per case; each the fastest of the turns. */
-#include "marquee/ops.h"
+#include "kernels/cpu/cpu.h"
 #include "pipeline/base/base.h"
 
 #include <math.h>
@@ -9,8 +9,7 @@
 
 /* As the encoder allocates them. */
 static float *tensor(size_t n_bytes) {
-  void *memory;
-  return mq_ops_cpu()->allocate(NULL, n_bytes, &memory) == MQ_OK ? memory : NULL;
+  return mq_cpu_allocate(n_bytes);
 }
 
 static void measure(mq_backend *backend, int length, int n_heads, int dim, bool is_causal, int64_t n_repeats) {
@@ -29,7 +28,7 @@ static void measure(mq_backend *backend, int length, int n_heads, int dim, bool 
     w[i] = (float)mq_random_normal(&random);
   for (int64_t b = 0; b <= n_seqs; b++)
     cu_seqlens[b] = (int32_t)(b * length);
-  if (ops->matrix_create(backend, MQ_F32, w, N, N, MQ_F32, &matrix) != MQ_OK)
+  if (ops->matrix_create(backend, MQ_F32, w, NULL, N, N, MQ_F32, &matrix) != MQ_OK)
     exit(1);
   mq_attention_args attention = {.n_tokens = n_tokens,
                                  .n_seqs = n_seqs,

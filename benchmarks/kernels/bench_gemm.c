@@ -2,7 +2,7 @@
  *   bench_gemm [REPEATS [M]]     defaults 15, all of 64 256 1024 4096
  * Engines take turns and the fastest turn of each counts: on a shared machine that is what can be compared. Threads of
  * the peers follow OMP_NUM_THREADS, ours too. One JSON line per case; ratio is to the faster peer in that case. */
-#include "marquee/ops.h"
+#include "kernels/cpu/cpu.h"
 #include "pipeline/base/base.h"
 
 #include <math.h>
@@ -18,8 +18,7 @@
 
 /* As the encoder allocates them. */
 static float *tensor(size_t n_bytes) {
-  void *memory;
-  return mq_ops_cpu()->allocate(NULL, n_bytes, &memory) == MQ_OK ? memory : NULL;
+  return mq_cpu_allocate(n_bytes);
 }
 
 enum { OPENBLAS, ONEDNN, OURS_F32, OURS_BF16, OURS_I8, N_ENGINES };
@@ -64,7 +63,7 @@ static void measure(mq_backend *backend, int64_t m, int64_t n, int64_t k, int64_
     w[i] = (float)mq_random_normal(&random);
   static const mq_dtype dtypes[] = {MQ_F32, MQ_BF16, MQ_I8};
   for (size_t i = 0; i < MQ_COUNT(dtypes); i++)
-    if (ops->matrix_create(backend, MQ_F32, w, n, k, dtypes[i], &p.matrix[OURS_F32 + i]) != MQ_OK)
+    if (ops->matrix_create(backend, MQ_F32, w, NULL, n, k, dtypes[i], &p.matrix[OURS_F32 + i]) != MQ_OK)
       exit(1);
   double best[N_ENGINES];
   for (int i = 0; i < N_ENGINES; i++)

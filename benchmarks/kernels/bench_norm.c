@@ -1,7 +1,7 @@
 /* What is judged by bytes: layer_norm (with a residual), pool, and the two ways an encoder's gemm ends (LayerNorm,
  * GELU) against the plain gemm. The limit of the first two is a memcpy that moves as many bytes in the same turn.
  *   bench_norm [REPEATS]     default 15. One JSON line per case; each the fastest of the turns. */
-#include "marquee/ops.h"
+#include "kernels/cpu/cpu.h"
 #include "pipeline/base/base.h"
 
 #include <math.h>
@@ -12,8 +12,7 @@ enum { ROWS = 8192, WIDTH = 384, FFN = 1536, LENGTH = 64 };
 
 /* As the encoder allocates them. */
 static float *tensor(size_t n_bytes) {
-  void *memory;
-  return mq_ops_cpu()->allocate(NULL, n_bytes, &memory) == MQ_OK ? memory : NULL;
+  return mq_cpu_allocate(n_bytes);
 }
 
 typedef struct setting {
@@ -57,7 +56,6 @@ static mq_status run(const setting *s, int i) {
                        .x = s->x,
                        .x_stride = is_up ? WIDTH : FFN,
                        .w = is_up ? s->up : s->down,
-                       .bias = s->gamma,
                        .activation = i == GEMM_UP_GELU ? MQ_ACT_GELU : MQ_ACT_NONE,
                        .residual = i == GEMM_DOWN_NORM ? s->residual : NULL,
                        .residual_stride = WIDTH,
@@ -88,8 +86,8 @@ int main(int argc, char **argv) {
   for (int b = 0; b <= ROWS / LENGTH; b++)
     s.cu_seqlens[b] = b * LENGTH;
   if (ops->open(NULL, &s.backend) != MQ_OK ||
-      ops->matrix_create(s.backend, MQ_F32, s.w, WIDTH, FFN, MQ_F32, &s.down) != MQ_OK ||
-      ops->matrix_create(s.backend, MQ_F32, s.w, FFN, WIDTH, MQ_F32, &s.up) != MQ_OK) {
+      ops->matrix_create(s.backend, MQ_F32, s.w, s.gamma, WIDTH, FFN, MQ_F32, &s.down) != MQ_OK ||
+      ops->matrix_create(s.backend, MQ_F32, s.w, s.gamma, FFN, WIDTH, MQ_F32, &s.up) != MQ_OK) {
     fprintf(stderr, "bench_norm: %s\n", mq_status_message());
     return 1;
   }

@@ -37,7 +37,7 @@ int main(int argc, char **argv) {
   fill_unit_rows(items, n_items, width, &random);
   fill_unit_rows(q, n_queries, width, &random);
   if (ops->open(&(mq_backend_options){0}, &backend) != MQ_OK ||
-      ops->matrix_create(backend, MQ_F32, items, n_items, width, MQ_F32, &matrix) != MQ_OK) {
+      ops->matrix_create(backend, MQ_F32, items, NULL, n_items, width, MQ_F32, &matrix) != MQ_OK) {
     fprintf(stderr, "bench_topk: %s\n", mq_status_message());
     return 1;
   }

@@ -105,7 +105,7 @@ int main(int argc, char **argv) {
   y = mq_alloc((size_t)GEMM_M * GEMM_N, sizeof *y);
   for (int i = 0; i < GEMM_M * GEMM_K; i++)
     x[i] = (float)(i % 17) / 17;
-  MQ_TRY(ops->matrix_create(backend, MQ_F32, y, GEMM_N, GEMM_K, MQ_F32, &w));
+  MQ_TRY(ops->matrix_create(backend, MQ_F32, y, NULL, GEMM_N, GEMM_K, MQ_F32, &w));
   for (int r = 0; r < n_repeats; r++)
     for (int d = 0; d < N_DTYPES; d++) {
       mq_embed_stats stats = {.text_tokens = n_tokens};

@@ -77,7 +77,7 @@ static mq_status search_alone(const mq_context *context, const mq_catalog *catal
   int64_t n = profiles->interest_offsets[profiles->n];
   int32_t *item = mq_alloc((size_t)(MQ_MATCH_BATCH * 2 * k), sizeof *item);
   float *score = mq_alloc((size_t)(MQ_MATCH_BATCH * 2 * k), sizeof *score);
-  MQ_TRY(context->ops->matrix_create(context->backend, MQ_F32, catalog->vectors, catalog->titles.n, WIDTH, MQ_F32,
+  MQ_TRY(context->ops->matrix_create(context->backend, MQ_F32, catalog->vectors, NULL, catalog->titles.n, WIDTH, MQ_F32,
                                      &items));
   double start = mq_seconds();
   for (int64_t i = 0; i < n; i += 2 * MQ_MATCH_BATCH)

@@ -16,6 +16,8 @@
 
 void mq_oracle_attention(const mq_attention_args *args) {
   int n_group = args->n_heads / args->n_kv_heads, dim = args->head_dim;
+  const float *q = args->q, *k = args->k, *v = args->v;
+  float *y = args->y;
   for (int64_t b = 0; b < args->n_seqs; b++) {
     int64_t first = args->cu_seqlens[b], last = args->cu_seqlens[b + 1];
     double *s = mq_alloc((size_t)(last - first), sizeof *s);
@@ -26,18 +28,18 @@ void mq_oracle_attention(const mq_attention_args *args) {
         for (int64_t j = 0; j < n_keys; j++) {
           s[j] = 0;
           for (int d = 0; d < dim; d++)
-            s[j] += (double)args->q[i * args->q_stride + h * dim + d] *
-                    (double)args->k[(first + j) * args->k_stride + h / n_group * dim + d];
+            s[j] += (double)q[i * args->q_stride + h * dim + d] *
+                    (double)k[(first + j) * args->k_stride + h / n_group * dim + d];
           s[j] *= (double)args->scale;
           largest = fmax(largest, s[j]);
         }
         for (int64_t j = 0; j < n_keys; j++)
           sum += s[j] = exp(s[j] - largest);
         for (int d = 0; d < dim; d++) {
-          double y = 0;
+          double mixed = 0;
           for (int64_t j = 0; j < n_keys; j++)
-            y += s[j] / sum * (double)args->v[(first + j) * args->v_stride + h / n_group * dim + d];
-          args->y[i * args->y_stride + h * dim + d] = (float)y;
+            mixed += s[j] / sum * (double)v[(first + j) * args->v_stride + h / n_group * dim + d];
+          y[i * args->y_stride + h * dim + d] = (float)mixed;
         }
       }
     free(s);
@@ -82,17 +84,19 @@ static void attend_head(const attention_job *job, const attention_task *task, in
   const mq_isa *isa = &job->backend->isa;
   const int dim = args->head_dim, n_group = args->n_heads / args->n_kv_heads;
   const int64_t first = task->first, n = args->is_causal ? end : task->length, n_padded = mq_round_up(n, MQ_PANEL);
+  const float *all_q = (const float *)args->q + first * args->q_stride;
+  const float *all_k = (const float *)args->k + first * args->k_stride;
+  const float *all_v = (const float *)args->v + first * args->v_stride;
   float *keys = scratch, *values = keys + n_padded * dim;
   float *scores = values + n * mq_round_up(dim, MQ_PANEL);
   float result[MQ_MAX_TILE_ROWS * MQ_PANEL], inverse[MQ_MAX_TILE_ROWS];
-  isa->pack_keys(n, dim, args->k + first * args->k_stride + kv_head * dim, args->k_stride, keys);
-  pack_values(args->v + first * args->v_stride + kv_head * dim, args->v_stride, n, dim, values);
+  isa->pack_keys(n, dim, all_k + kv_head * dim, args->k_stride, keys);
+  pack_values(all_v + kv_head * dim, args->v_stride, n, dim, values);
   if (kv_head + 1 < task->kv_head + task->n_kv_heads) {
     const int64_t next = (kv_head + 1) * dim;
-    prefetch_rows(args->k + first * args->k_stride + next, args->k_stride, n, dim);
-    prefetch_rows(args->v + first * args->v_stride + next, args->v_stride, n, dim);
-    prefetch_rows(args->q + (first + task->row) * args->q_stride + next * n_group, args->q_stride, end - task->row,
-                  dim);
+    prefetch_rows(all_k + next, args->k_stride, n, dim);
+    prefetch_rows(all_v + next, args->v_stride, n, dim);
+    prefetch_rows(all_q + task->row * args->q_stride + next * n_group, args->q_stride, end - task->row, dim);
   }
   const int64_t n_tiles = (end - task->row + isa->tile_rows - 1) / isa->tile_rows;
   for (int head = kv_head * n_group; head < (kv_head + 1) * n_group; head++)
@@ -100,8 +104,8 @@ static void attend_head(const attention_job *job, const attention_task *task, in
       const int64_t i = task->row + tile * (end - task->row) / n_tiles;
       const int n_rows = (int)(task->row + (tile + 1) * (end - task->row) / n_tiles - i);
       const int64_t n_keys = args->is_causal ? i + n_rows : n; /* that any row of the tile sees */
-      const float *q = args->q + (first + i) * args->q_stride + head * dim;
-      float *y = args->y + (first + i) * args->y_stride + head * dim;
+      const float *q = all_q + i * args->q_stride + head * dim;
+      float *y = (float *)args->y + (first + i) * args->y_stride + head * dim;
       for (int64_t p = 0; p < n_keys; p += MQ_PANEL)
         isa->tile_f32(n_rows, dim, q, args->q_stride, keys + p * dim, scores + p, n_padded);
       for (int r = 0; r < n_rows; r++)

@@ -3,10 +3,12 @@
 #include "kernels/cpu/cpu.h"
 #include "pipeline/base/base.h"
 
+#include <malloc.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 static bool has_isa(const mq_isa *isa) {
 #if defined(__x86_64__)
@@ -109,6 +111,7 @@ static mq_status backend_open(const mq_backend_options *options, mq_backend **ou
     backend->isa.to_i8 = mq_isa_avx512_dot.to_i8;
   }
 #endif
+  backend->trace = options ? options->trace : NULL;
   MQ_TRY(choose_threads(options ? options->n_threads : 0, &backend->n_threads));
   MQ_TRY(mq_threads_start(backend->n_threads, &backend->threads));
   cpu_name(name);
@@ -154,21 +157,59 @@ static bool has_fast(const mq_backend *backend, mq_dtype dtype) {
 
 /* Device memory is host memory here. */
 static mq_status allocate(mq_backend *backend, size_t n_bytes, void **memory) {
-  (void)backend;
   *memory = mq_cpu_allocate(n_bytes);
+  backend->n_used += malloc_usable_size(*memory);
+  backend->n_peak = MQ_MAX(backend->n_peak, backend->n_used);
   return MQ_OK;
 }
 
 static void release(mq_backend *backend, void *memory) {
-  (void)backend;
+  backend->n_used -= malloc_usable_size(memory);
   free(memory);
+}
+
+/* What allocate gave out. How much the system still has is nobody's to say: it promises more than there is. */
+static void memory_state(const mq_backend *backend, size_t *n_free, size_t *n_peak) {
+  *n_free = 0;
+  *n_peak = backend->n_peak;
 }
 
 static mq_status copy(mq_backend *backend, void *to, const void *from, size_t n_bytes) {
   (void)backend;
   if (n_bytes > 0)
-    memcpy(to, from, n_bytes);
+    memmove(to, from, n_bytes);
   return MQ_OK;
+}
+
+/* A fetch is done when it is started; tickets are counted so that a caller's mistake shows here too. */
+static mq_status fetch_start(mq_backend *backend, void *host_memory, const void *memory, size_t n_bytes, int *ticket) {
+  enum { MAX_FETCHES = 8 };
+  for (int i = 0; i < MAX_FETCHES; i++)
+    if (!(backend->open_fetches & 1u << i)) {
+      backend->open_fetches |= 1u << i;
+      *ticket = i;
+      return copy(backend, host_memory, memory, n_bytes);
+    }
+  return mq_fail(MQ_INTERNAL, "fetch: %d are open, wait for one first", MAX_FETCHES);
+}
+
+static mq_status fetch_wait(mq_backend *backend, int ticket) {
+  if (ticket < 0 || ticket >= 32 || !(backend->open_fetches & 1u << ticket))
+    return mq_fail(MQ_INTERNAL, "fetch %d is not open", ticket);
+  backend->open_fetches &= ~(1u << ticket);
+  return MQ_OK;
+}
+
+static mq_status gemm_choose(mq_backend *backend, const mq_gemm_shape *shapes, size_t n_shapes, const char *cache_file,
+                             char **choices) {
+  (void)backend, (void)shapes, (void)n_shapes, (void)cache_file;
+  *choices = mq_strdup("");
+  return MQ_OK;
+}
+
+static mq_status gemm_use(mq_backend *backend, const char *choices) {
+  (void)backend;
+  return *choices ? mq_fail(MQ_DATA, "gemm choices of another device: the CPU has nothing to choose") : MQ_OK;
 }
 
 static mq_status synchronize(mq_backend *backend) {
@@ -176,26 +217,80 @@ static mq_status synchronize(mq_backend *backend) {
   return MQ_OK;
 }
 
+/* ---- the operations, each with a span when a trace is wanted: what it moves, every input and output byte once, and
+ * what it computes ---- */
+
+static int64_t now_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+#define TRACED(op, n_bytes, n_flops)                                                                                   \
+  static mq_status op(mq_backend *backend, const mq_##op##_args *args) {                                               \
+    const int64_t start_ns = backend->trace ? now_ns() : 0;                                                            \
+    const mq_status status = mq_cpu_##op(backend, args);                                                               \
+    if (backend->trace && status == MQ_OK)                                                                             \
+      backend->trace->span(backend->trace->context, "compute", #op, start_ns, now_ns() - start_ns, n_bytes, n_flops);  \
+    return status;                                                                                                     \
+  }
+
+static int64_t gemm_bytes(const mq_gemm_args *args) {
+  const int64_t n = args->w->n, k = args->w->k;
+  return 4 * (args->m * (k + n * (args->residual ? 2 : 1)) + mq_round_up(n, MQ_PANEL) * args->w->n_steps);
+}
+
+/* Scores and weighted values: 2 flops each per query head, element of a head, and pair of rows that see each other. */
+static int64_t attention_flops(const mq_attention_args *args) {
+  int64_t n_pairs = 0;
+  for (int64_t b = 0; b < args->n_seqs; b++) {
+    const int64_t n = args->cu_seqlens[b + 1] - args->cu_seqlens[b];
+    n_pairs += args->is_causal ? n * (n + 1) / 2 : n * n;
+  }
+  return 4 * n_pairs * args->n_heads * args->head_dim;
+}
+
+static int64_t history_pool_events(const mq_history_pool_args *args) {
+  return args->n_rows > 0 ? args->offsets[args->n_rows] - args->offsets[0] : 0;
+}
+
+TRACED(gemm, gemm_bytes(args), 2 * args->m * args->w->n * args->w->k)
+TRACED(embed_norm, args->n_tokens *(4 + 8 * args->width), 0)
+TRACED(layer_norm, args->n_rows * args->width * (args->residual ? 12 : 8), 0)
+TRACED(attention, 8 * args->n_tokens * (args->n_heads + args->n_kv_heads) * args->head_dim, attention_flops(args))
+TRACED(pool, 4 * args->width * (args->n_seqs + (args->n_seqs > 0 ? args->cu_seqlens[args->n_seqs] : 0)), 0)
+TRACED(history_pool, history_pool_events(args) * (8 + 4 * args->width) + 4 * args->n_rows * args->width,
+       2 * history_pool_events(args) * args->width)
+TRACED(top_k, 4 * args->items->k * (args->n_queries + args->items->n) + 8 * args->n_queries * args->k,
+       2 * args->n_queries * args->items->n * args->items->k)
+
 const mq_ops *mq_ops_cpu(void) {
   static const mq_ops ops = {.abi = MQ_OPS_ABI,
                              .name = "cpu",
+                             .activation = MQ_F32,
                              .open = backend_open,
                              .close = backend_close,
                              .describe = describe,
                              .has_fast = has_fast,
                              .allocate = allocate,
                              .release = release,
+                             .memory = memory_state,
                              .upload = copy,
                              .download = copy,
+                             .fetch_start = fetch_start,
+                             .fetch_wait = fetch_wait,
+                             .copy = copy,
                              .synchronize = synchronize,
                              .matrix_create = mq_cpu_matrix_create,
                              .matrix_destroy = mq_cpu_matrix_destroy,
-                             .gemm = mq_cpu_gemm,
-                             .embed_norm = mq_cpu_embed_norm,
-                             .layer_norm = mq_cpu_layer_norm,
-                             .attention = mq_cpu_attention,
-                             .pool = mq_cpu_pool,
-                             .history_pool = mq_cpu_history_pool,
-                             .top_k = mq_cpu_top_k};
+                             .gemm_choose = gemm_choose,
+                             .gemm_use = gemm_use,
+                             .gemm = gemm,
+                             .embed_norm = embed_norm,
+                             .layer_norm = layer_norm,
+                             .attention = attention,
+                             .pool = pool,
+                             .history_pool = history_pool,
+                             .top_k = top_k};
   return &ops;
 }

@@ -84,8 +84,11 @@ struct mq_backend {
   mq_threads *threads;
   char *scratch; /* n_threads pieces of scratch_bytes, each 64-byte aligned; grows to the largest wish, then stays */
   size_t scratch_bytes;
-  void *order;    /* attention's task list, likewise */
-  size_t n_order; /* tasks it has room for */
+  void *order;                /* attention's task list, likewise */
+  size_t n_order;             /* tasks it has room for */
+  size_t n_used, n_peak;      /* bytes given out by mq_ops.allocate: now, at most */
+  unsigned open_fetches;      /* bit i: ticket i is not waited for yet */
+  const mq_trace_sink *trace; /* or NULL */
   char description[160];
 };
 
@@ -109,6 +112,7 @@ struct mq_matrix {
   uint32_t *panels;    /* [ceil(n/32)][n_steps][32], columns behind n are zero */
   float *scale;        /* int8: [ceil(n/32)*32], one per row of the weights */
   int32_t *correction; /* int8 with offset: 128 * sum of the row's weights, else 0 */
+  float *bias;         /* [n] or NULL */
 };
 static inline const uint32_t *mq_matrix_panel(const mq_matrix *matrix, int64_t panel) {
   return matrix->panels + panel * matrix->n_steps * MQ_PANEL;
@@ -116,8 +120,8 @@ static inline const uint32_t *mq_matrix_panel(const mq_matrix *matrix, int64_t p
 
 /* ---- the operations ---- */
 
-mq_status mq_cpu_matrix_create(mq_backend *backend, mq_dtype source_dtype, const void *host_weights, int64_t n,
-                               int64_t k, mq_dtype dtype, mq_matrix **matrix);
+mq_status mq_cpu_matrix_create(mq_backend *backend, mq_dtype source_dtype, const void *host_weights,
+                               const float *host_bias, int64_t n, int64_t k, mq_dtype dtype, mq_matrix **matrix);
 void mq_cpu_matrix_destroy(mq_backend *backend, mq_matrix *matrix);
 mq_status mq_cpu_gemm(mq_backend *backend, const mq_gemm_args *args);
 mq_status mq_cpu_embed_norm(mq_backend *backend, const mq_embed_norm_args *args);
@@ -130,7 +134,7 @@ mq_status mq_cpu_top_k(mq_backend *backend, const mq_top_k_args *args);
 /* Each operation again as its formula, in double precision on one thread: what tests compare with. `w` and `items` are
  * the float32 source of the matrix, [n, k]. Scores of top_k are the kernels' own chain of fused products: equal to the
  * bit. */
-void mq_oracle_gemm(const mq_gemm_args *args, const float *w, int64_t n, int64_t k);
+void mq_oracle_gemm(const mq_gemm_args *args, const float *w, const float *bias, int64_t n, int64_t k);
 void mq_oracle_embed_norm(const mq_embed_norm_args *args);
 void mq_oracle_layer_norm(const mq_layer_norm_args *args);
 void mq_oracle_attention(const mq_attention_args *args);

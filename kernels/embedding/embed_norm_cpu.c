@@ -17,6 +17,7 @@ static float embedding_sum(const mq_embed_norm_args *args, int64_t token, int64_
 
 void mq_oracle_embed_norm(const mq_embed_norm_args *args) {
   int width = args->width;
+  float *y = args->y;
   for (int64_t b = 0; b < args->n_seqs; b++)
     for (int64_t t = args->cu_seqlens[b]; t < args->cu_seqlens[b + 1]; t++) {
       int64_t position = t - args->cu_seqlens[b] + args->position_offset;
@@ -26,9 +27,9 @@ void mq_oracle_embed_norm(const mq_embed_norm_args *args) {
       for (int j = 0; j < width; j++)
         variance += pow((double)embedding_sum(args, args->ids[t], position, j) - mean, 2) / width;
       for (int j = 0; j < width; j++)
-        args->y[t * width + j] = (float)(((double)embedding_sum(args, args->ids[t], position, j) - mean) /
-                                             sqrt(variance + (double)args->ln_eps) * (double)args->ln_gamma[j] +
-                                         (double)args->ln_beta[j]);
+        y[t * width + j] = (float)(((double)embedding_sum(args, args->ids[t], position, j) - mean) /
+                                       sqrt(variance + (double)args->ln_eps) * (double)args->ln_gamma[j] +
+                                   (double)args->ln_beta[j]);
     }
 }
 
@@ -42,8 +43,9 @@ static void embed_sequence(void *context, int thread, int64_t b) {
   const mq_embed_norm_args *args = job->args;
   (void)thread;
   int64_t first = args->cu_seqlens[b], last = args->cu_seqlens[b + 1], width = args->width;
+  float *rows = args->y;
   for (int64_t t = first; t < last; t++) {
-    float *y = args->y + t * width;
+    float *y = rows + t * width;
     const float *token = args->token + args->ids[t] * width;
     const float *position = args->position ? args->position + (t - first + args->position_offset) * width : NULL;
     for (int64_t j = 0; j < width; j++)
@@ -53,8 +55,8 @@ static void embed_sequence(void *context, int thread, int64_t b) {
     for (int64_t j = 0; args->type && j < width; j++)
       y[j] += args->type[j];
   }
-  job->backend->isa.norm_rows(last - first, args->width, args->y + first * width, width, NULL, 0, args->ln_gamma,
-                              args->ln_beta, args->ln_eps, args->y + first * width, width);
+  job->backend->isa.norm_rows(last - first, args->width, rows + first * width, width, NULL, 0, args->ln_gamma,
+                              args->ln_beta, args->ln_eps, rows + first * width, width);
 }
 
 mq_status mq_cpu_embed_norm(mq_backend *backend, const mq_embed_norm_args *args) {

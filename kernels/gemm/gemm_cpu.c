@@ -12,27 +12,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-void mq_oracle_gemm(const mq_gemm_args *args, const float *w, int64_t n, int64_t k) {
+void mq_oracle_gemm(const mq_gemm_args *args, const float *w, const float *bias, int64_t n, int64_t k) {
+  const float *rows = args->x, *residual = args->residual;
+  float *y = args->y;
   double *row = mq_alloc((size_t)n, sizeof *row);
   for (int64_t i = 0; i < args->m; i++) {
     double sum = 0, squares = 0;
     for (int64_t j = 0; j < n; j++) {
-      double x = args->bias ? (double)args->bias[j] : 0;
+      double x = bias ? (double)bias[j] : 0;
       for (int64_t s = 0; s < k; s++)
-        x += (double)args->x[i * args->x_stride + s] * (double)w[j * k + s];
+        x += (double)rows[i * args->x_stride + s] * (double)w[j * k + s];
       if (args->activation == MQ_ACT_GELU)
         x = 0.5 * x * (1 + erf(x / sqrt(2)));
       else if (args->activation == MQ_ACT_GELU_TANH)
         x = 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
       else if (args->activation == MQ_ACT_RELU)
         x = x > 0 ? x : 0;
-      row[j] = x + (args->residual ? (double)args->residual[i * args->residual_stride + j] : 0);
+      row[j] = x + (residual ? (double)residual[i * args->residual_stride + j] : 0);
       sum += row[j];
     }
     for (int64_t j = 0; j < n; j++)
       squares += (row[j] - sum / (double)n) * (row[j] - sum / (double)n);
     for (int64_t j = 0; j < n; j++)
-      args->y[i * args->y_stride + j] =
+      y[i * args->y_stride + j] =
           (float)(args->ln_gamma ? (row[j] - sum / (double)n) / sqrt(squares / (double)n + (double)args->ln_eps) *
                                            (double)args->ln_gamma[j] +
                                        (double)args->ln_beta[j]
@@ -99,8 +101,8 @@ static void pack_row(const mq_isa *isa, mq_matrix *matrix, int64_t j, const floa
   }
 }
 
-mq_status mq_cpu_matrix_create(mq_backend *backend, mq_dtype source_dtype, const void *host_weights, int64_t n,
-                               int64_t k, mq_dtype dtype, mq_matrix **out) {
+mq_status mq_cpu_matrix_create(mq_backend *backend, mq_dtype source_dtype, const void *host_weights,
+                               const float *host_bias, int64_t n, int64_t k, mq_dtype dtype, mq_matrix **out) {
   const mq_isa *isa = &backend->isa;
   size_t n_words;
   int per_word = dtype == MQ_I8 ? isa->i8_per_word : dtype == MQ_BF16 && isa->tile_bf16 ? 2 : 1;
@@ -132,6 +134,10 @@ mq_status mq_cpu_matrix_create(mq_backend *backend, mq_dtype source_dtype, const
     pack_row(isa, matrix, j, row);
   }
   free(row);
+  if (host_bias) {
+    matrix->bias = mq_alloc((size_t)n, sizeof *matrix->bias);
+    memcpy(matrix->bias, host_bias, (size_t)n * sizeof *matrix->bias);
+  }
   *out = matrix;
   return MQ_OK;
 }
@@ -143,6 +149,7 @@ void mq_cpu_matrix_destroy(mq_backend *backend, mq_matrix *matrix) {
   free(matrix->panels);
   free(matrix->scale);
   free(matrix->correction);
+  free(matrix->bias);
   free(matrix);
 }
 
@@ -173,7 +180,7 @@ static int64_t tile_row(const gemm_job *job, int64_t tile) {
 
 static void norm_of_rows(const gemm_job *job, int64_t first, int64_t n_rows) {
   const mq_gemm_args *args = job->args;
-  float *y = args->y + first * args->y_stride;
+  float *y = (float *)args->y + first * args->y_stride;
   job->backend->isa.norm_rows(n_rows, (int)args->w->n, y, args->y_stride, NULL, 0, args->ln_gamma, args->ln_beta,
                               args->ln_eps, y, args->y_stride);
 }
@@ -194,18 +201,19 @@ static void multiply_block(void *context, int thread, int64_t task) {
   const int64_t first_panel = task % job->n_column_blocks * job->block_panels;
   const int64_t end_panel = MQ_MIN(first_panel + job->block_panels, job->n_panels);
   const int64_t first = tile_row(job, first_tile), n_rows = tile_row(job, end_tile) - first;
+  const float *x = (const float *)args->x + first * args->x_stride, *residual = args->residual;
+  float *y = args->y;
   int64_t a_stride = args->x_stride;
-  const uint32_t *a = (const uint32_t *)(args->x + first * args->x_stride);
+  const uint32_t *a = (const uint32_t *)x;
   float *row_scale = (float *)scratch->words;
   mq_tile_function *compute = isa->tile_f32;
   if (w->is_narrow) {
     uint32_t *words = scratch->words + n_rows;
     for (int64_t r = 0; r < n_rows; r++) {
-      const float *x = args->x + (first + r) * args->x_stride;
       if (w->dtype == MQ_I8)
-        row_scale[r] = isa->to_i8(w->k, x, words + r * w->n_steps);
+        row_scale[r] = isa->to_i8(w->k, x + r * args->x_stride, words + r * w->n_steps);
       else
-        isa->to_bf16(w->k, x, words + r * w->n_steps);
+        isa->to_bf16(w->k, x + r * args->x_stride, words + r * w->n_steps);
     }
     a = words;
     a_stride = w->n_steps;
@@ -217,9 +225,8 @@ static void multiply_block(void *context, int thread, int64_t task) {
       const int64_t row = tile_row(job, tile), r = row - first;
       const int n_tile_rows = (int)(tile_row(job, tile + 1) - row);
       for (int i = 0; i < n_tile_rows; i++) { /* y comes from memory while the tile is computed */
-        const float *y = args->y + (row + i) * args->y_stride + j;
-        __builtin_prefetch(y, 1);
-        __builtin_prefetch(y + 16, 1);
+        __builtin_prefetch(y + (row + i) * args->y_stride + j, 1);
+        __builtin_prefetch(y + (row + i) * args->y_stride + j + 16, 1);
       }
       compute(n_tile_rows, w->n_steps, a + r * a_stride, a_stride, mq_matrix_panel(w, panel), scratch->tile, MQ_PANEL);
       if (w->dtype == MQ_I8)
@@ -227,11 +234,11 @@ static void multiply_block(void *context, int thread, int64_t task) {
       mq_finish_args finish = {.n_rows = n_tile_rows,
                                .n_columns = (int)MQ_MIN(w->n - j, (int64_t)MQ_PANEL),
                                .c = scratch->tile,
-                               .bias = args->bias ? args->bias + j : NULL,
-                               .residual = args->residual ? args->residual + row * args->residual_stride + j : NULL,
+                               .bias = w->bias ? w->bias + j : NULL,
+                               .residual = residual ? residual + row * args->residual_stride + j : NULL,
                                .residual_stride = args->residual_stride,
                                .activation = args->activation,
-                               .y = args->y + row * args->y_stride + j,
+                               .y = y + row * args->y_stride + j,
                                .y_stride = args->y_stride};
       isa->finish(&finish);
     }

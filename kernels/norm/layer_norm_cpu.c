@@ -8,7 +8,9 @@
 void mq_oracle_layer_norm(const mq_layer_norm_args *args) {
   int width = args->width;
   for (int64_t r = 0; r < args->n_rows; r++) {
-    const float *x = args->x + r * width, *residual = args->residual ? args->residual + r * width : NULL;
+    const float *x = (const float *)args->x + r * width;
+    const float *residual = args->residual ? (const float *)args->residual + r * width : NULL;
+    float *y = (float *)args->y + r * width;
     double mean = 0, variance = 0;
     for (int j = 0; j < width; j++)
       mean += ((double)x[j] + (residual ? (double)residual[j] : 0)) / width;
@@ -17,9 +19,9 @@ void mq_oracle_layer_norm(const mq_layer_norm_args *args) {
       variance += difference * difference / width;
     }
     for (int j = 0; j < width; j++)
-      args->y[r * width + j] = (float)(((double)x[j] + (residual ? (double)residual[j] : 0) - mean) /
-                                           sqrt(variance + (double)args->eps) * (double)args->gamma[j] +
-                                       (double)args->beta[j]);
+      y[j] = (float)(((double)x[j] + (residual ? (double)residual[j] : 0) - mean) / sqrt(variance + (double)args->eps) *
+                         (double)args->gamma[j] +
+                     (double)args->beta[j]);
   }
 }
 
@@ -36,9 +38,10 @@ static void norm_block(void *context, int thread, int64_t task) {
   (void)thread;
   int64_t first = task * BLOCK_ROWS * args->width,
           n_rows = MQ_MIN(args->n_rows - task * BLOCK_ROWS, (int64_t)BLOCK_ROWS);
-  job->backend->isa.norm_rows(n_rows, args->width, args->x + first, args->width,
-                              args->residual ? args->residual + first : NULL, args->width, args->gamma, args->beta,
-                              args->eps, args->y + first, args->width);
+  const float *x = args->x, *residual = args->residual;
+  float *y = args->y;
+  job->backend->isa.norm_rows(n_rows, args->width, x + first, args->width, residual ? residual + first : NULL,
+                              args->width, args->gamma, args->beta, args->eps, y + first, args->width);
 }
 
 mq_status mq_cpu_layer_norm(mq_backend *backend, const mq_layer_norm_args *args) {

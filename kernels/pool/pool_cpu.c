@@ -16,13 +16,14 @@ static void oracle_normalize(int width, const double *x, bool normalize, float *
 }
 
 void mq_oracle_pool(const mq_pool_args *args) {
+  const float *rows = args->x;
   for (int64_t b = 0; b < args->n_seqs; b++) {
     int64_t first = args->cu_seqlens[b], last = args->cu_seqlens[b + 1];
     double row[args->width];
     memset(row, 0, sizeof row);
     for (int64_t t = first; t < last; t++)
       for (int j = 0; j < args->width; j++) {
-        double x = (double)args->x[t * args->width + j];
+        double x = (double)rows[t * args->width + j];
         if (args->pooling == MQ_POOL_MEAN)
           row[j] += x / (double)(last - first);
         else if (t == (args->pooling == MQ_POOL_CLS ? first : last - 1))
@@ -59,6 +60,7 @@ static void pool_sequence(void *context, int thread, int64_t b) {
   const mq_pool_args *args = context;
   (void)thread;
   int64_t first = args->cu_seqlens[b], last = args->cu_seqlens[b + 1], width = args->width;
+  const float *x = args->x;
   float *y = args->y + b * width;
   memset(y, 0, (size_t)width * sizeof *y);
   if (first == last)
@@ -66,11 +68,11 @@ static void pool_sequence(void *context, int thread, int64_t b) {
   if (args->pooling == MQ_POOL_MEAN) {
     for (int64_t t = first; t < last; t++)
       for (int64_t j = 0; j < width; j++)
-        y[j] += args->x[t * width + j];
+        y[j] += x[t * width + j];
     for (int64_t j = 0; j < width; j++)
       y[j] /= (float)(last - first);
   } else {
-    memcpy(y, args->x + (args->pooling == MQ_POOL_CLS ? first : last - 1) * width, (size_t)width * sizeof *y);
+    memcpy(y, x + (args->pooling == MQ_POOL_CLS ? first : last - 1) * width, (size_t)width * sizeof *y);
   }
   if (args->normalize)
     normalize_row(args->width, y);

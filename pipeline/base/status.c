@@ -85,17 +85,17 @@ const char *mq_status_name(mq_status code) {
 }
 
 size_t mq_dtype_size(mq_dtype dtype) {
-  static const uint8_t sizes[] = {[MQ_F32] = 4, [MQ_F64] = 8, [MQ_F16] = 2, [MQ_BF16] = 2, [MQ_I8] = 1,  [MQ_U8] = 1,
-                                  [MQ_I16] = 2, [MQ_U16] = 2, [MQ_I32] = 4, [MQ_U32] = 4,  [MQ_I64] = 8, [MQ_U64] = 8,
- [MQ_F8_E4M3] = 1};
+  static const uint8_t sizes[] = {
+      [MQ_F32] = 4, [MQ_F64] = 8, [MQ_F16] = 2, [MQ_BF16] = 2, [MQ_I8] = 1,  [MQ_U8] = 1,     [MQ_I16] = 2,
+      [MQ_U16] = 2, [MQ_I32] = 4, [MQ_U32] = 4, [MQ_I64] = 8,  [MQ_U64] = 8, [MQ_F8_E4M3] = 1};
   return sizes[dtype];
 }
 
 const char *mq_dtype_name(mq_dtype dtype) {
-  static const char *const names[] = {
-      [MQ_F32] = "float32", [MQ_F64] = "float64", [MQ_F16] = "float16", [MQ_BF16] = "bfloat16",
-      [MQ_I8] = "int8",     [MQ_U8] = "uint8",    [MQ_I16] = "int16",   [MQ_U16] = "uint16",
-      [MQ_I32] = "int32",   [MQ_U32] = "uint32",  [MQ_I64] = "int64",   [MQ_U64] = "uint64",
-      [MQ_F8_E4M3] = "float8_e4m3"};
+  static const char *const names[] = {[MQ_F32] = "float32",        [MQ_F64] = "float64", [MQ_F16] = "float16",
+                                      [MQ_BF16] = "bfloat16",      [MQ_I8] = "int8",     [MQ_U8] = "uint8",
+                                      [MQ_I16] = "int16",          [MQ_U16] = "uint16",  [MQ_I32] = "int32",
+                                      [MQ_U32] = "uint32",         [MQ_I64] = "int64",   [MQ_U64] = "uint64",
+                                      [MQ_F8_E4M3] = "float8_e4m3"};
   return names[dtype];
 }

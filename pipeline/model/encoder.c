@@ -17,8 +17,7 @@
 
 typedef struct layer {
   mq_matrix *qkv, *out, *up, *down;
-  const float *qkv_bias, *out_bias, *attention_gamma, *attention_beta, *up_bias, *down_bias, *output_gamma,
-      *output_beta;
+  const float *attention_gamma, *attention_beta, *output_gamma, *output_beta;
 } layer;
 
 struct mq_encoder {
@@ -71,10 +70,10 @@ static mq_status load(const loader *l, float *out, int rank, const int64_t *shap
 }
 
 /* Vectors and tables go into `parameters` one behind the other; each begins on a cache line. `host` is room for the
- * largest of them, so that no second copy of the whole model is ever in memory. */
+ * largest of them, `bias` for a matrix's, so that no second copy of the whole model is ever in memory. */
 typedef struct cursor {
   mq_encoder *encoder;
-  float *host;
+  float *host, *bias;
   int64_t at;
 } cursor;
 
@@ -114,11 +113,12 @@ static mq_dtype matrix_dtype(const mq_encoder *e, int kind) {
   return e->dtype == MQ_I8 && kind == SENSITIVE ? MQ_BF16 : e->dtype;
 }
 
-static mq_status load_matrix(mq_encoder *e, const loader *l, float *host, int64_t n, int64_t k, const char *name, int i,
+static mq_status load_matrix(mq_encoder *e, const loader *l, cursor *c, int64_t n, int64_t k, const char *name, int i,
                              int kind, mq_matrix **matrix) {
   mq_status status = MQ_OK;
-  MQ_TRY(load(l, host, 2, (int64_t[]){n, k}, "encoder.layer.%d.%s.weight", i, name));
-  MQ_TRY(e->ops->matrix_create(e->backend, MQ_F32, host, n, k, matrix_dtype(e, kind), matrix));
+  MQ_TRY(load(l, c->host, 2, (int64_t[]){n, k}, "encoder.layer.%d.%s.weight", i, name));
+  MQ_TRY(load(l, c->bias, 1, &n, "encoder.layer.%d.%s.bias", i, name));
+  MQ_TRY(e->ops->matrix_create(e->backend, MQ_F32, c->host, c->bias, n, k, matrix_dtype(e, kind), matrix));
 done:
   return status;
 }
@@ -131,18 +131,15 @@ static mq_status load_layer(mq_encoder *e, const loader *l, cursor *c, int i) {
   for (int p = 0; p < 3; p++)
     MQ_TRY(load(l, c->host + p * width * width, 2, (int64_t[]){width, width},
                 "encoder.layer.%d.attention.self.%s.weight", i, parts[p]));
-  MQ_TRY(e->ops->matrix_create(e->backend, MQ_F32, c->host, 3 * width, width, matrix_dtype(e, SENSITIVE), &to->qkv));
   for (int p = 0; p < 3; p++)
-    MQ_TRY(load(l, c->host + p * width, 1, &width, "encoder.layer.%d.attention.self.%s.bias", i, parts[p]));
-  MQ_TRY(put(c, 3 * width, &to->qkv_bias));
-  MQ_TRY(load_matrix(e, l, c->host, width, width, "attention.output.dense", i, NARROWEST, &to->out));
-  MQ_TRY(load_matrix(e, l, c->host, inner, width, "intermediate.dense", i, NARROWEST, &to->up));
-  MQ_TRY(load_matrix(e, l, c->host, width, inner, "output.dense", i, SENSITIVE, &to->down));
-  MQ_TRY(load_vector(l, c, width, &to->out_bias, "attention.output.dense.bias", i));
+    MQ_TRY(load(l, c->bias + p * width, 1, &width, "encoder.layer.%d.attention.self.%s.bias", i, parts[p]));
+  MQ_TRY(e->ops->matrix_create(e->backend, MQ_F32, c->host, c->bias, 3 * width, width, matrix_dtype(e, SENSITIVE),
+                               &to->qkv));
+  MQ_TRY(load_matrix(e, l, c, width, width, "attention.output.dense", i, NARROWEST, &to->out));
+  MQ_TRY(load_matrix(e, l, c, inner, width, "intermediate.dense", i, NARROWEST, &to->up));
+  MQ_TRY(load_matrix(e, l, c, width, inner, "output.dense", i, SENSITIVE, &to->down));
   MQ_TRY(load_vector(l, c, width, &to->attention_gamma, "attention.output.LayerNorm.weight", i));
   MQ_TRY(load_vector(l, c, width, &to->attention_beta, "attention.output.LayerNorm.bias", i));
-  MQ_TRY(load_vector(l, c, inner, &to->up_bias, "intermediate.dense.bias", i));
-  MQ_TRY(load_vector(l, c, width, &to->down_bias, "output.dense.bias", i));
   MQ_TRY(load_vector(l, c, width, &to->output_gamma, "output.LayerNorm.weight", i));
   MQ_TRY(load_vector(l, c, width, &to->output_beta, "output.LayerNorm.bias", i));
 done:
@@ -168,9 +165,10 @@ static mq_status load_weights(mq_encoder *e, const mq_weights *weights) {
   const int64_t most_rows = MQ_MAX(config->n_vocab, MQ_MAX(config->n_positions, config->n_types));
   const int64_t n_host = width * MQ_MAX(most_rows, MQ_MAX(3 * width, inner));
   const int64_t n_tables = ((int64_t)config->n_vocab + config->n_positions + config->n_types + 2) * width;
-  const int64_t n_layer = 9 * width + inner + 16 * 16;
+  const int64_t n_layer = 4 * width + 4 * 16;
   const int64_t n_parameters = n_tables + 6 * 16 + config->n_layers * n_layer;
   c.host = mq_alloc((size_t)n_host, sizeof *c.host);
+  c.bias = mq_alloc((size_t)MQ_MAX(3 * width, inner), sizeof *c.bias);
   MQ_TRY(e->ops->allocate(e->backend, (size_t)n_parameters * sizeof(float), (void **)&e->parameters));
   e->layers = mq_alloc((size_t)config->n_layers, sizeof *e->layers);
   for (int i = 0; i < config->n_layers; i++)
@@ -183,6 +181,7 @@ static mq_status load_weights(mq_encoder *e, const mq_weights *weights) {
   MQ_TRY(load_table(&l, &c, config->n_vocab, width, &e->token, "embeddings.word_embeddings.weight"));
 done:
   free(c.host);
+  free(c.bias);
   return status;
 }
 
@@ -375,13 +374,9 @@ static mq_status forward(mq_encoder *e, int64_t n_seqs, const int32_t *ids, cons
                                                            .y = e->x}));
   for (int i = 0; i < e->config.n_layers; i++) {
     const layer *l = &e->layers[i];
-    MQ_TRY(ops->gemm(e->backend, &(mq_gemm_args){.m = n_tokens,
-                                                 .x = e->x,
-                                                 .x_stride = width,
-                                                 .w = l->qkv,
-                                                 .bias = l->qkv_bias,
-                                                 .y = qkv,
-                                                 .y_stride = 3 * width}));
+    MQ_TRY(ops->gemm(
+        e->backend,
+        &(mq_gemm_args){.m = n_tokens, .x = e->x, .x_stride = width, .w = l->qkv, .y = qkv, .y_stride = 3 * width}));
     MQ_TRY(ops->attention(e->backend, &(mq_attention_args){.n_tokens = n_tokens,
                                                            .n_seqs = n_seqs,
                                                            .cu_seqlens = e->cu_seqlens,
@@ -401,7 +396,6 @@ static mq_status forward(mq_encoder *e, int64_t n_seqs, const int32_t *ids, cons
                                                  .x = mixed,
                                                  .x_stride = width,
                                                  .w = l->out,
-                                                 .bias = l->out_bias,
                                                  .residual = e->x,
                                                  .residual_stride = width,
                                                  .ln_gamma = l->attention_gamma,
@@ -413,7 +407,6 @@ static mq_status forward(mq_encoder *e, int64_t n_seqs, const int32_t *ids, cons
                                                  .x = e->x,
                                                  .x_stride = width,
                                                  .w = l->up,
-                                                 .bias = l->up_bias,
                                                  .activation = e->config.activation,
                                                  .y = e->wide,
                                                  .y_stride = inner}));
@@ -421,7 +414,6 @@ static mq_status forward(mq_encoder *e, int64_t n_seqs, const int32_t *ids, cons
                                                  .x = e->wide,
                                                  .x_stride = inner,
                                                  .w = l->down,
-                                                 .bias = l->down_bias,
                                                  .residual = e->x,
                                                  .residual_stride = width,
                                                  .ln_gamma = l->output_gamma,

@@ -178,7 +178,7 @@ static mq_status ann_search(const mq_context *context, int64_t n_items, const fl
   mq_matrix *matrix = NULL;
   void *q = NULL, *item_out = NULL, *score_out = NULL;
   size_t row_bytes = (size_t)width * sizeof(float), list_bytes = (size_t)k * sizeof(float);
-  MQ_TRY(context->ops->matrix_create(context->backend, MQ_F32, items, n_items, width, MQ_F32, &matrix));
+  MQ_TRY(context->ops->matrix_create(context->backend, MQ_F32, items, NULL, n_items, width, MQ_F32, &matrix));
   MQ_TRY(context->ops->allocate(context->backend, ANN_BATCH * row_bytes, &q));
   MQ_TRY(context->ops->allocate(context->backend, ANN_BATCH * list_bytes, &item_out));
   MQ_TRY(context->ops->allocate(context->backend, ANN_BATCH * list_bytes, &score_out));

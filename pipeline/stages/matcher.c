@@ -93,8 +93,8 @@ mq_status mq_matcher_open(const mq_context *context, const mq_catalog *catalog, 
   m->merit = mq_alloc((size_t)m->per_request, sizeof *m->merit);
   m->is_chosen = mq_alloc((size_t)m->per_request, sizeof *m->is_chosen);
   if (catalog->titles.n && catalog->width)
-    MQ_TRY(context->ops->matrix_create(context->backend, MQ_F32, catalog->vectors, catalog->titles.n, catalog->width,
-                                       MQ_F32, &m->items));
+    MQ_TRY(context->ops->matrix_create(context->backend, MQ_F32, catalog->vectors, NULL, catalog->titles.n,
+                                       catalog->width, MQ_F32, &m->items));
 done:
   if (status != MQ_OK) {
     mq_matcher_close(m);

@@ -154,6 +154,7 @@ hid_t mq_hdf5_type(mq_dtype dtype) {
     }
     return type;
   case MQ_BF16:
+  case MQ_F8_E4M3: /* no file holds these */
     return -1;
   case MQ_I8:
     return H5Tcopy(H5T_STD_I8LE);

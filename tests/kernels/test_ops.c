@@ -125,7 +125,6 @@ static mq_gemm_args gemm_args(const gemm_problem *p, float *y) {
   return (mq_gemm_args){.m = c->m,
                         .x = p->x,
                         .x_stride = c->k,
-                        .bias = c->has_bias ? p->bias : NULL,
                         .activation = c->activation,
                         .residual = c->has_residual ? p->residual : NULL,
                         .residual_stride = c->n,
@@ -139,7 +138,9 @@ static mq_gemm_args gemm_args(const gemm_problem *p, float *y) {
 static void gemm_run(mq_backend *backend, const void *problem, float *y) {
   const gemm_problem *p = problem;
   mq_matrix *matrix = NULL;
-  assert_int_equal(mq_ops_cpu()->matrix_create(backend, MQ_F32, p->w, p->c.n, p->c.k, p->c.dtype, &matrix), MQ_OK);
+  assert_int_equal(mq_ops_cpu()->matrix_create(backend, MQ_F32, p->w, p->c.has_bias ? p->bias : NULL, p->c.n, p->c.k,
+                                               p->c.dtype, &matrix),
+                   MQ_OK);
   mq_gemm_args args = gemm_args(p, y);
   args.w = matrix;
   assert_int_equal(mq_ops_cpu()->gemm(backend, &args), MQ_OK);
@@ -153,7 +154,7 @@ static void gemm_has_the_same_bits_everywhere_and_they_are_right(void **state) {
     int64_t n = p.c.m * p.c.n;
     float *want = mq_alloc((size_t)n + 1, sizeof *want);
     mq_gemm_args args = gemm_args(&p, want);
-    mq_oracle_gemm(&args, p.w, p.c.n, p.c.k);
+    mq_oracle_gemm(&args, p.w, p.c.has_bias ? p.bias : NULL, p.c.n, p.c.k);
     char name[80];
     snprintf(name, sizeof name, "gemm %zu (%d x %d x %d)", i, (int)p.c.m, (int)p.c.n, (int)p.c.k);
     agree(gemm_run, &p, want, n, 1e-6 * sqrt((double)p.c.k) + (p.c.has_norm ? 2e-5 : 2e-6), name);
@@ -178,7 +179,7 @@ static void gemm_of_narrow_weights_is_close(void **state) {
       int64_t n = c.m * c.n;
       float *want = mq_alloc((size_t)n + 1, sizeof *want), *y = mq_alloc((size_t)n + 1, sizeof *y);
       mq_gemm_args args = gemm_args(&p, want);
-      mq_oracle_gemm(&args, p.w, c.n, c.k);
+      mq_oracle_gemm(&args, p.w, c.has_bias ? p.bias : NULL, c.n, c.k);
       if (c.dtype == MQ_I8) {
         mq_backend *backend = backend_open("portable", 1);
         gemm_run(backend, &p, y);
@@ -250,18 +251,18 @@ static void weights_of_every_source_type_are_read(void **state) {
   float y;
   mq_matrix *matrix = NULL;
   mq_gemm_args args = {.m = 1, .x = x, .x_stride = 4, .y = &y, .y_stride = 1};
-  assert_int_equal(mq_ops_cpu()->matrix_create(backend, MQ_F16, half, 1, 4, MQ_F32, &matrix), MQ_OK);
+  assert_int_equal(mq_ops_cpu()->matrix_create(backend, MQ_F16, half, NULL, 1, 4, MQ_F32, &matrix), MQ_OK);
   args.w = matrix;
   assert_int_equal(mq_ops_cpu()->gemm(backend, &args), MQ_OK);
   assert_true(fabsf(y - (1.0f - 20.0f + 50.0f + 1000.0f * 0x1p-24f)) < 1e-5f);
   mq_ops_cpu()->matrix_destroy(backend, matrix);
-  assert_int_equal(mq_ops_cpu()->matrix_create(backend, MQ_BF16, bf16, 1, 4, MQ_F32, &matrix), MQ_OK);
+  assert_int_equal(mq_ops_cpu()->matrix_create(backend, MQ_BF16, bf16, NULL, 1, 4, MQ_F32, &matrix), MQ_OK);
   args.w = matrix;
   assert_int_equal(mq_ops_cpu()->gemm(backend, &args), MQ_OK);
   assert_true(y == 1.0f - 20.0f + 50.0f + 3000.0f);
   mq_ops_cpu()->matrix_destroy(backend, matrix);
-  assert_int_not_equal(mq_ops_cpu()->matrix_create(backend, MQ_I32, bf16, 1, 2, MQ_F32, &matrix), MQ_OK);
-  assert_int_not_equal(mq_ops_cpu()->matrix_create(backend, MQ_F32, x, 1, INT64_MAX / 2, MQ_I8, &matrix), MQ_OK);
+  assert_int_not_equal(mq_ops_cpu()->matrix_create(backend, MQ_I32, bf16, NULL, 1, 2, MQ_F32, &matrix), MQ_OK);
+  assert_int_not_equal(mq_ops_cpu()->matrix_create(backend, MQ_F32, x, NULL, 1, INT64_MAX / 2, MQ_I8, &matrix), MQ_OK);
   mq_ops_cpu()->close(backend);
 }
 
@@ -306,10 +307,10 @@ static void activations_follow_their_formulas(void **state) {
       if (!backend)
         continue;
       mq_matrix *matrix = NULL;
-      assert_int_equal(mq_ops_cpu()->matrix_create(backend, MQ_F32, &one, 1, 1, MQ_F32, &matrix), MQ_OK);
+      assert_int_equal(mq_ops_cpu()->matrix_create(backend, MQ_F32, &one, NULL, 1, 1, MQ_F32, &matrix), MQ_OK);
       mq_gemm_args args = {
           .m = N, .x = x, .x_stride = 1, .w = matrix, .activation = activations[a], .y = want, .y_stride = 1};
-      mq_oracle_gemm(&args, &one, 1, 1);
+      mq_oracle_gemm(&args, &one, NULL, 1, 1);
       args.y = y;
       assert_int_equal(mq_ops_cpu()->gemm(backend, &args), MQ_OK);
       for (int j = 0; j < N; j++)
@@ -480,9 +481,9 @@ static void a_sequence_does_not_depend_on_its_neighbours(void **state) {
     one.n_seqs = 1;
     one.n_tokens = alone[1];
     one.cu_seqlens = alone;
-    one.q += ragged[b] * 3 * WIDTH;
-    one.k += ragged[b] * 3 * WIDTH;
-    one.v += ragged[b] * 3 * WIDTH;
+    one.q = qkv + ragged[b] * 3 * WIDTH;
+    one.k = qkv + WIDTH + ragged[b] * 3 * WIDTH;
+    one.v = qkv + 2 * WIDTH + ragged[b] * 3 * WIDTH;
     attention_run(backend, &one, y);
     assert_memory_equal(y, all + ragged[b] * WIDTH, (size_t)(alone[1] * WIDTH) * sizeof *y);
   }

@@ -85,7 +85,7 @@ static bool solve(problem *p, const char *isa, int n_threads) {
   mq_backend_options options = {.n_threads = n_threads, .isa = isa};
   if (ops->open(&options, &backend) != MQ_OK)
     return false;
-  assert_int_equal(ops->matrix_create(backend, MQ_F32, p->items, p->n_items, p->width, MQ_F32, &matrix), MQ_OK);
+  assert_int_equal(ops->matrix_create(backend, MQ_F32, p->items, NULL, p->n_items, p->width, MQ_F32, &matrix), MQ_OK);
   p->args.items = matrix;
   assert_int_equal(ops->top_k(backend, &p->args), MQ_OK);
   ops->matrix_destroy(backend, matrix);
