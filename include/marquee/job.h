@@ -57,12 +57,18 @@ typedef struct mq_job {
   mq_input *titles, *histories, *viewers; /* inputs.titles, inputs.histories, inputs.viewers (optional) */
 
   struct {
+    const char *backend;           /* auto, cpu, cuda, cuda:N (marquee/backend.h) */
+    double gpu_memory_utilization; /* share of the GPU's free memory that all workers on it take together */
+    double dollars_per_hour;       /* of the machine, for cost figures; 0: not said */
+  } device;
+
+  struct {
     const char *viewer_key; /* file with the 32-byte key as 64 hex digits; NULL: OUTPUT/viewer.key, made on first use */
   } privacy;
 
   struct {
     const char *path;                           /* model folder */
-    const char *dtype;                          /* auto, float32, bfloat16, int8 */
+    const char *dtype;                          /* auto, float32, bfloat16, int8, float8_e4m3 */
     int max_model_len;                          /* 0: what the model says */
     const char *document_prompt, *query_prompt; /* put in front of texts, e.g. "query: "; default "" */
   } encoder;
@@ -71,8 +77,8 @@ typedef struct mq_job {
     const char *text; /* template; default "{title} ({year}). {genres}. {synopsis}" */
     int passages;     /* 1: long texts as mean of passages; 0: cut at the window */
     int max_passages; /* default 16 */
-    int shard_titles; /* default 512 */
-    int batch_tokens; /* tokens packed into one call; default 2048: more is no faster on a CPU */
+    int shard_titles; /* 0: by the backend */
+    int batch_tokens; /* tokens packed into one pass; 0: by the backend */
   } embed;
 
   struct {

@@ -187,6 +187,20 @@ double mq_seconds(void); /* monotonic */
 bool mq_parse_date(mq_str text, int32_t *day);
 void mq_format_date(int32_t day, char text[11]);
 
+/* ---- trace: what ran when, on the lanes host, copy and compute (--trace FILE); one file per process ---- */
+
+int64_t mq_now_ns(void); /* CLOCK_MONOTONIC */
+mq_status mq_trace_open(const char *path);
+mq_status mq_trace_fork(int i_worker); /* in a worker just forked: goes on in FILE.wN */
+bool mq_trace_is_on(void);
+/* Of a device; n_bytes and n_flops may be 0. `name` is a word. */
+void mq_trace_span(const char *lane, const char *name, int64_t start_ns, int64_t n_ns, int64_t n_bytes,
+                   int64_t n_flops);
+/* Of the host: int64_t begin = mq_trace_begin(); ... mq_trace_end("tokenize", begin); nothing without a trace. */
+int64_t mq_trace_begin(void);
+void mq_trace_end(const char *name, int64_t begin_ns);
+mq_status mq_trace_close(void); /* logs the sums and the share of time in which the device was idle */
+
 /* ---- signals ---- */
 
 /* Set by SIGINT or SIGTERM after mq_catch_signals: loops over rows and shards look at it and end with MQ_TEMP_FAIL. */

@@ -9,8 +9,9 @@
 
 mq_cli_flags mq_cli = {.log_format = MQ_LOG_LOGFMT, .log_level = MQ_LOG_INFO};
 mq_cli_job_flags mq_cli_job;
+mq_cli_device_flags mq_cli_device;
 
-enum { KEY_JSON = 0x1000, KEY_LOG_FORMAT, KEY_SET, KEY_DATE };
+enum { KEY_JSON = 0x1000, KEY_LOG_FORMAT, KEY_SET, KEY_DATE, KEY_BACKEND, KEY_GPU_MEMORY, KEY_TRACE };
 
 static const char *const log_formats[] = {"text", "logfmt", "json"}; /* in the order of mq_log_format */
 
@@ -69,6 +70,35 @@ static const struct argp_option flag_options[] = {
     {0}};
 
 static const struct argp flags_argp = {flag_options, parse_flag};
+
+static error_t parse_device_flag(int key, char *argument, struct argp_state *state) {
+  switch (key) {
+  case KEY_BACKEND:
+    mq_cli_device.backend = argument;
+    return 0;
+  case KEY_GPU_MEMORY:
+    if (!mq_parse_f64(mq_str_of(argument), &mq_cli_device.gpu_memory_utilization) ||
+        mq_cli_device.gpu_memory_utilization < 0.05 || mq_cli_device.gpu_memory_utilization > 1)
+      argp_error(state, "--gpu-memory-utilization is \"%s\": expected a number from 0.05 to 1", argument);
+    return 0;
+  case KEY_TRACE:
+    mq_cli_device.trace = argument;
+    return 0;
+  default:
+    return ARGP_ERR_UNKNOWN;
+  }
+}
+
+static const struct argp_option device_options[] = {
+    {"backend", KEY_BACKEND, "NAME", 0,
+     "auto (CUDA where a device answers, else the CPU), cpu, cuda or cuda:N; `marquee doctor' lists the devices"},
+    {"gpu-memory-utilization", KEY_GPU_MEMORY, "SHARE", 0, "Of the GPU's free memory, 0.05 to 1 (default 0.9)"},
+    {"trace", KEY_TRACE, "FILE", 0,
+     "What ran when on host, copy and compute lanes, for chrome://tracing; the log then says how long the device was "
+     "idle"},
+    {0}};
+
+const struct argp mq_cli_device_argp = {device_options, parse_device_flag};
 
 static error_t parse_job_flag(int key, char *argument, struct argp_state *state) {
   switch (key) {
@@ -152,7 +182,12 @@ mq_status mq_cli_load_job(bool needs_date, mq_job **job) {
     *job = NULL;
     status = mq_fail(MQ_USAGE, "which date? Say --date YYYY-MM-DD (or --date today), or set MARQUEE_DATE: every run "
                                "has a logical date, so that running it again gives the same release");
+    goto done;
   }
+  if (mq_cli_device.backend)
+    (*job)->device.backend = mq_cli_device.backend;
+  if (mq_cli_device.gpu_memory_utilization > 0)
+    (*job)->device.gpu_memory_utilization = mq_cli_device.gpu_memory_utilization;
 done:
   return status;
 }

@@ -34,6 +34,15 @@ void mq_cli_parse(const struct argp *argp, int argc, char **argv, void *input);
  * logfmt or json), with --json {"error": {...}} on stdout instead, and returns it as the exit code. */
 int mq_cli_report(mq_status status);
 
+/* --backend, --gpu-memory-utilization and --trace: put &mq_cli_device_argp among the children of a command that
+ * computes. With a job file they stand above its keys; NULL and 0: not given. */
+typedef struct mq_cli_device_flags {
+  const char *backend, *trace;
+  double gpu_memory_utilization;
+} mq_cli_device_flags;
+extern mq_cli_device_flags mq_cli_device;
+extern const struct argp mq_cli_device_argp;
+
 /* JOB, --set KEY=VALUE and --date: put &mq_cli_job_argp among the children of a command that takes a job file; its own
  * parser returns ARGP_ERR_UNKNOWN for ARGP_KEY_ARG, so that JOB comes here. */
 typedef struct mq_cli_job_flags {

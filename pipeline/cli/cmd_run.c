@@ -79,7 +79,7 @@ static char *help_filter(int key, const char *text, void *input) {
   return help.at; /* argp frees it */
 }
 
-static const struct argp_child children[] = {{&mq_cli_job_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {{&mq_cli_job_argp, 0, NULL, 0}, {&mq_cli_device_argp, 0, NULL, 0}, {0}};
 static const struct argp argp = {options,  parse,       "JOB", "Runs a job for one date and publishes its release.\v ",
                                  children, help_filter, NULL};
 
@@ -136,23 +136,23 @@ static mq_status run_job(const run_flags *flags) {
   mq_stage_report stages[16];
   char *version = NULL, *report_path = NULL, date[11];
   bool is_new = false;
-  const mq_context *context;
   double start_s = mq_seconds();
   mq_catch_signals();
   MQ_TRY(mq_cli_load_job(true, &job));
+  if (mq_cli_device.trace)
+    MQ_TRY(mq_trace_open(mq_cli_device.trace));
   MQ_TRY(mq_run_open(job, flags->is_fresh, &run));
   mq_log(MQ_LOG_INFO, "run", "id=%s folder=\"%s\" workers=%d", mq_run_id(run), mq_run_folder(run), flags->n_workers);
   MQ_TRY(mq_run_work(run, flags->stage, NULL, flags->n_workers, flags->n_threads));
   bool is_publishing = !flags->stage || strcmp(flags->stage, "publish") == 0;
   if (is_publishing)
     MQ_TRY(mq_run_publish(run, &version, &is_new));
-  MQ_TRY(mq_run_context(run, flags->n_threads, &context));
   mq_format_date(job->date, date);
   mq_run_report report = {.run_id = mq_run_id(run),
                           .job_name = job->name,
                           .date = date,
                           .version = version,
-                          .backend = context->ops->describe(context->backend),
+                          .backend = mq_run_device(run),
                           .n_workers = flags->n_workers,
                           .n_threads = flags->n_threads,
                           .wall_seconds = mq_seconds() - start_s,
@@ -177,6 +177,8 @@ done:
   free(version);
   mq_buffer_free(&json);
   mq_run_close(run);
+  if (mq_trace_close() != MQ_OK && status == MQ_OK)
+    status = MQ_IO;
   mq_job_free(job);
   return status;
 }

@@ -221,9 +221,11 @@ mq_status mq_run_estimate(const mq_job *job, mq_estimate *estimate) {
   row_counts titles = {0}, events = {0}, viewers = {0};
   int64_t model_bytes = 0;
   mq_run_identity identity;
+  mq_backend_choice choice;
   mq_model_config config = {0};
   *estimate = (mq_estimate){0};
-  MQ_TRY(mq_run_identify(job, mq_ops_cpu(), &identity));
+  MQ_TRY(mq_backend_choose(job->device.backend, &choice));
+  MQ_TRY(mq_run_identify(job, &choice, &identity));
   memcpy(estimate->run_id, identity.id, sizeof estimate->run_id);
   for (int i = 0; i < job->n_titles; i++)
     MQ_TRY(count_input(&job->titles[i], "movies.csv", NULL, &titles));

@@ -100,12 +100,17 @@ static mq_status add_stamp(void *state, const char *path, const char *shown, con
   return MQ_OK;
 }
 
-/* What of the machine determines the vectors: in float32 only the backend, in narrower types its instructions too (a
- * resume on another CPU must not mix them). */
-static mq_status add_backend(const mq_job *job, const mq_ops *ops, mq_buffer *text) {
+/* What of the machine determines the vectors: on the CPU in float32 only that, in narrower types its instructions too
+ * (a resume on another CPU must not mix them); on CUDA the compute capability, which chooses the kernels. */
+static mq_status add_backend(const mq_job *job, const mq_backend_choice *choice, mq_buffer *text) {
   mq_status status = MQ_OK;
+  const mq_ops *ops = choice->ops;
   mq_backend *backend = NULL;
   mq_buffer_printf(text, "%s ", ops->name);
+  if (choice->compute) {
+    mq_buffer_printf(text, "sm_%d ", choice->compute);
+    goto done;
+  }
   if (strcmp(job->encoder.dtype, "bfloat16") && strcmp(job->encoder.dtype, "int8"))
     goto done;
   MQ_TRY(ops->open(&(mq_backend_options){.n_threads = 1}, &backend));
@@ -115,7 +120,7 @@ done:
   return status;
 }
 
-mq_status mq_run_identify(const mq_job *job, const mq_ops *ops, mq_run_identity *identity) {
+mq_status mq_run_identify(const mq_job *job, const mq_backend_choice *choice, mq_run_identity *identity) {
   mq_status status = MQ_OK;
   mq_buffer text = {0};
   char *normalised = mq_job_normalised_json(job), date[11], hex[MQ_DIGEST_TEXT];
@@ -130,7 +135,7 @@ mq_status mq_run_identify(const mq_job *job, const mq_ops *ops, mq_run_identity 
   mq_buffer_clear(&text);
   mq_format_date(job->date, date);
   mq_buffer_printf(&text, "marquee run %d %s ", (int)COMPUTATION_FORMAT, date);
-  MQ_TRY(add_backend(job, ops, &text));
+  MQ_TRY(add_backend(job, choice, &text));
   mq_buffer_append(&text, &identity->job, sizeof identity->job);
   mq_buffer_append(&text, &identity->inputs, sizeof identity->inputs);
   mq_buffer_append(&text, &identity->model, sizeof identity->model);

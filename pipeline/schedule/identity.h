@@ -2,8 +2,8 @@
 #ifndef MQ_SCHEDULE_IDENTITY_H
 #define MQ_SCHEDULE_IDENTITY_H
 
+#include "marquee/backend.h"
 #include "marquee/job.h"
-#include "marquee/ops.h"
 #include "pipeline/base/base.h"
 
 #include <sys/stat.h>
@@ -18,7 +18,7 @@ typedef struct mq_run_identity {
 } mq_run_identity;
 
 /* Reads all inputs and the model once. */
-mq_status mq_run_identify(const mq_job *job, const mq_ops *ops, mq_run_identity *identity);
+mq_status mq_run_identify(const mq_job *job, const mq_backend_choice *choice, mq_run_identity *identity);
 
 /* Called for every file below a path: `shown` is its name inside a folder, "" for a path that is a file itself. */
 typedef mq_status mq_visit_file(void *state, const char *path, const char *shown, const struct stat *about);

@@ -84,9 +84,19 @@ const mq_job_key mq_job_keys[] = {
          "file with 64 hex digits, the key that viewer ids are hashed with; without one: `OUTPUT/viewer.key`, made on "
          "first use"),
 
+    TEXT("device.backend", 0, JOB(device.backend), "auto",
+         "`cpu`, `cuda`, `cuda:N`, or `auto`: CUDA where a device answers, else the CPU; which one it was is part of "
+         "what "
+         "determines a release"),
+    NUMBER("device.gpu_memory_utilization", 0, JOB(device.gpu_memory_utilization), "0.9", 0.05, 1,
+           "share of the GPU's free memory that the workers on it take together"),
+    NUMBER("device.dollars_per_hour", 0, JOB(device.dollars_per_hour), "0", 0, 1e6,
+           "price of the machine, for `marquee bench`; 0: not said"),
+
     PATH("models.encoder.path", MQ_JOB_REQUIRED, JOB(encoder.path), "folder of the encoder, as a model hub gives it"),
-    CHOICE("models.encoder.dtype", SHAPES, JOB(encoder.dtype), "auto", "auto|float32|bfloat16|int8",
-           "type of the weights; `auto` is float32, whose vectors have the same bits on every CPU"),
+    CHOICE("models.encoder.dtype", SHAPES, JOB(encoder.dtype), "auto", "auto|float32|bfloat16|int8|float8_e4m3",
+           "type of the weights; `auto` is float32 on the CPU, whose vectors have the same bits on every one, and "
+           "bfloat16 on CUDA; float32 and int8 are for CPUs, float8_e4m3 for GPUs from compute capability 8.9"),
     INT("models.encoder.max_model_len", SHAPES, JOB(encoder.max_model_len), "0", 0, 131072,
         "tokens of a text at most; 0: what the model says"),
     TEXT("models.encoder.document_prompt", SHAPES, JOB(encoder.document_prompt), "",
@@ -99,8 +109,10 @@ const mq_job_key mq_job_keys[] = {
     BOOL("stages.embed.passages", SHAPES, JOB(embed.passages), "false",
          "a text longer than the model's window: `true` takes the mean of its passages, `false` its beginning"),
     INT("stages.embed.max_passages", SHAPES, JOB(embed.max_passages), "16", 1, 1024, "passages of a text at most"),
-    INT("stages.embed.shard_titles", 0, JOB(embed.shard_titles), "512", 1, 1e6, "titles of a shard"),
-    INT("stages.embed.batch_tokens", 0, JOB(embed.batch_tokens), "2048", 1, 1048576, "tokens packed into one pass"),
+    INT("stages.embed.shard_titles", 0, JOB(embed.shard_titles), "0", 0, 1e6,
+        "titles of a shard at most; 0: 512 on the CPU, 16384 on CUDA"),
+    INT("stages.embed.batch_tokens", 0, JOB(embed.batch_tokens), "0", 0, 1048576,
+        "tokens packed into one pass; 0: 2048 on the CPU, 65536 on CUDA; halved when the device's memory is too small"),
 
     NUMBER("stages.profile.recency_half_life", SHAPES, JOB(profile.recency_half_life), "5", 0.01, 1e6,
            "steps of the history after which a title counts half"),

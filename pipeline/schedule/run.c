@@ -1,6 +1,7 @@
 /* run: see run.h. One loop (work) serves one process, many processes, and a second `marquee run` beside the first. */
 #include "pipeline/schedule/run.h"
 
+#include "pipeline/schedule/device.h"
 #include "pipeline/schedule/identity.h"
 #include "pipeline/schedule/job.h"
 #include "pipeline/stages/import.h"
@@ -32,10 +33,12 @@ typedef struct stage_state {
 
 struct mq_run {
   const mq_job *job;
+  mq_backend_choice choice;
   mq_run_identity identity;
   char *folder;
   mq_ledger *ledger;
   mq_context context;
+  mq_backend *cpu; /* for shards that a device computed wrongly; NULL until then */
   stage_state stages[MAX_STAGES];
 };
 
@@ -232,9 +235,11 @@ mq_status mq_run_open(const mq_job *job, bool is_fresh, mq_run **out) {
   mq_run *run = mq_alloc(1, sizeof *run);
   run->job = job;
   run->context.job = job;
-  run->context.ops = mq_ops_cpu();
+  MQ_TRY(mq_backend_choose(job->device.backend, &run->choice));
+  mq_log(MQ_LOG_INFO, "backend", "name=%s reason=\"%s\"", run->choice.name, run->choice.reason);
+  run->context.ops = run->choice.ops;
   MQ_TRY(make_viewer_key(job));
-  MQ_TRY(mq_run_identify(job, run->context.ops, &run->identity));
+  MQ_TRY(mq_run_identify(job, &run->choice, &run->identity));
   run->folder = mq_format("%s/runs/%s", job->output.path, run->identity.id);
   run->context.run_folder = run->folder;
   if (is_fresh)
@@ -267,15 +272,28 @@ void mq_run_close(mq_run *run) {
   }
   if (run->context.backend)
     run->context.ops->close(run->context.backend);
+  mq_ops_cpu()->close(run->cpu);
   mq_ledger_close(run->ledger);
   free(run->folder);
   free(run);
 }
 
+static mq_status open_backend(mq_run *run, int i_worker, int n_workers, int n_threads) {
+  return mq_device_open(&run->choice,
+                        &(mq_device_options){.n_threads = n_threads,
+                                             .i_worker = i_worker,
+                                             .n_workers = n_workers,
+                                             .gpu_memory_utilization = run->job->device.gpu_memory_utilization},
+                        &run->context.backend);
+}
+
 mq_status mq_run_context(mq_run *run, int n_threads, const mq_context **context) {
-  mq_backend_options options = {.n_threads = n_threads};
   *context = &run->context;
-  return run->context.backend ? MQ_OK : run->context.ops->open(&options, &run->context.backend);
+  return run->context.backend ? MQ_OK : open_backend(run, 0, 1, n_threads);
+}
+
+const char *mq_run_device(const mq_run *run) {
+  return run->context.backend ? run->context.ops->describe(run->context.backend) : run->choice.reason;
 }
 
 /* ---- working ---- */
@@ -308,6 +326,25 @@ done:
   return status;
 }
 
+/* A device gave what cannot be: the CPU computes the shard once instead, and decides whether inputs or device are bad.
+ */
+static mq_status shard_redo(mq_run *run, const mq_stage *stage, int i_shard, const mq_shard *shard, const char *path,
+                            mq_progress *progress, mq_shard_figures *figures) {
+  mq_status status = MQ_OK;
+  mq_context context = run->context;
+  mq_log(MQ_LOG_ERROR, "device_wrong", "stage=%s shard=%d effect=\"computed on the CPU instead\" error=\"%s\"",
+         stage->name, i_shard, mq_status_message());
+  if (!run->cpu)
+    MQ_TRY(mq_ops_cpu()->open(&(mq_backend_options){0}, &run->cpu));
+  context.ops = mq_ops_cpu();
+  context.backend = run->cpu;
+  context.is_redo = true;
+  *figures = (mq_shard_figures){0};
+  status = stage->run(&context, i_shard, shard, path, progress, figures);
+done:
+  return status;
+}
+
 static mq_status shard_run(mq_run *run, int i_stage, int i_shard, mq_progress *progress) {
   mq_status status = MQ_OK;
   const mq_stage *stage = &mq_stages[i_stage];
@@ -315,8 +352,13 @@ static mq_status shard_run(mq_run *run, int i_stage, int i_shard, mq_progress *p
   mq_shard_record record = {0};
   double start_s = mq_seconds();
   MQ_TRY(mq_make_folders(folder));
-  MQ_TRY(
-      stage->run(&run->context, i_shard, &run->stages[i_stage].plan.shards[i_shard], path, progress, &record.figures));
+  const mq_shard *shard = &run->stages[i_stage].plan.shards[i_shard];
+  const int64_t begin_ns = mq_trace_begin();
+  status = stage->run(&run->context, i_shard, shard, path, progress, &record.figures);
+  if (status == MQ_HARDWARE && run->context.ops != mq_ops_cpu())
+    status = shard_redo(run, stage, i_shard, shard, path, progress, &record.figures);
+  mq_trace_end(stage->name, begin_ns);
+  MQ_TRY(status);
   mq_crashpoint("shard_in_place");
   if (record.figures.has_checksum) {
     record.checksum = record.figures.checksum;
@@ -430,18 +472,22 @@ typedef struct worker {
 } worker;
 
 /* Never returns. The message of a failure goes through the pipe, the exit code is the status. */
-static _Noreturn void worker_main(mq_run *run, const char *only, const char *until, int n_threads, int message) {
-  const mq_context *context;
+static _Noreturn void worker_main(mq_run *run, const char *only, const char *until, int i_worker, int n_workers,
+                                  int n_threads, int message) {
   prctl(PR_SET_PDEATHSIG, SIGTERM); /* a killed parent must not leave workers that nobody waits for */
   mq_ledger *ledger = NULL;
   mq_status status = mq_ledger_open(run->folder, &run->identity.digest, &ledger);
   if (status == MQ_OK) {
     mq_ledger_close(run->ledger);
     run->ledger = ledger;
-    status = mq_run_context(run, n_threads, &context);
+    status = mq_trace_fork(i_worker);
   }
   if (status == MQ_OK)
+    status = open_backend(run, i_worker, n_workers, n_threads);
+  if (status == MQ_OK)
     status = work(run, only, until, false);
+  if (status == MQ_OK)
+    status = mq_trace_close();
   if (status != MQ_OK) {
     ssize_t n = write(message, mq_status_message(), strlen(mq_status_message()));
     (void)n;
@@ -459,6 +505,10 @@ static void worker_ended(worker *ended, int wait_status, mq_status *failure, int
   if (WIFSIGNALED(wait_status)) {
     mq_log(MQ_LOG_WARN, "worker_killed", "pid=%d signal=%d effect=\"others take its shard over\"", (int)ended->pid,
            WTERMSIG(wait_status));
+    ++*n_killed;
+  } else if (WEXITSTATUS(wait_status) == MQ_TEMP_FAIL && !mq_is_stopping()) { /* its device is gone, say */
+    mq_log(MQ_LOG_WARN, "worker_lost", "pid=%d effect=\"others take its shard over\" error=\"%s\"", (int)ended->pid,
+           text);
     ++*n_killed;
   } else if (WEXITSTATUS(wait_status) && (*failure == MQ_OK || *failure == MQ_TEMP_FAIL)) {
     *failure = mq_fail((mq_status)WEXITSTATUS(wait_status), "%s", text[0] ? text : "a worker ended without a message");
@@ -496,7 +546,7 @@ static mq_status work_in_processes(mq_run *run, const char *only, const char *un
     pid_t pid = fork();
     if (pid == 0) {
       close(ends[0]);
-      worker_main(run, only, until, MQ_MAX(1, n_threads / n_workers), ends[1]);
+      worker_main(run, only, until, i, n_workers, MQ_MAX(1, n_threads / n_workers), ends[1]);
     }
     close(ends[1]);
     if (pid < 0) {
@@ -535,7 +585,7 @@ static mq_status work_in_processes(mq_run *run, const char *only, const char *un
       MQ_TRY(stage_make_ready(run, i, &is_ready));
       if (is_wanted(i, only, until) && !(is_ready && stage_is_done(run, i)))
         return mq_fail(MQ_TEMP_FAIL,
-                       "all workers are gone (%d killed), stage %s is not finished: run the same command again",
+                       "all workers are gone (%d killed or lost), stage %s is not finished: run the same command again",
                        n_killed, mq_stages[i].name);
     }
   }
@@ -595,7 +645,7 @@ mq_status mq_run_publish(mq_run *run, char **version, bool *is_new) {
   }
   MQ_TRY(mq_import_write_rejected(&run->context, rejected));
   if (!mq_run_inputs_are_unchanged(run->job, &run->identity)) {
-    MQ_TRY(mq_run_identify(run->job, run->context.ops, &now));
+    MQ_TRY(mq_run_identify(run->job, &run->choice, &now));
     if (memcmp(&now.digest, &run->identity.digest, sizeof now.digest)) {
       status = mq_fail(MQ_DATA,
                        "the inputs changed while the run read them: nothing is published: run again, it starts over "

@@ -1,7 +1,8 @@
 /* run: one job on one date, in its run folder, which is all that workers share.
  *
- *     OUTPUT/runs/NAME-DATE-8HEX/    8HEX: of the normalised job, the inputs, the model and the backend's name
+ *     OUTPUT/runs/NAME-DATE-8HEX/    8HEX: of the normalised job, the inputs, the model and the backend
  *       job.json                     the job as it was read, every default filled in
+ *       gemm.json                    CUDA: the algorithm of every matrix product, for all workers
  *       plan/STAGE.json              the shards of a stage, written once its upstream is finished
  *       claims/STAGE.00012           locked (flock) by the process that works on that shard, and freed with it
  *       journals/                    what is finished (ledger.h)
@@ -25,6 +26,8 @@ void mq_run_close(mq_run *run); /* NULL is fine */
 
 const char *mq_run_id(const mq_run *run); /* NAME-DATE-8HEX */
 const char *mq_run_folder(const mq_run *run);
+/* One line for people about what computes, or computed. */
+const char *mq_run_device(const mq_run *run);
 /* For functions of the stages layer; opens the backend on first use. */
 mq_status mq_run_context(mq_run *run, int n_threads, const mq_context **context);
 

@@ -16,6 +16,7 @@ typedef struct mq_context {
   const char *run_folder; /* shard files: RUN/shards/STAGE/00000.h5 */
   const mq_ops *ops;
   mq_backend *backend;
+  bool is_redo; /* a device computed this shard wrongly: results that are not finite now end the run */
 } mq_context;
 
 typedef struct mq_shard {
