@@ -45,7 +45,8 @@ static mq_status run(const setting *s, int i) {
                                                              .eps = 1e-12f,
                                                              .y = s->y});
   if (i == POOL)
-    return ops->pool(s->backend, &(mq_pool_args){.n_seqs = ROWS / LENGTH,
+    return ops->pool(s->backend, &(mq_pool_args){.n_tokens = ROWS,
+                                                 .n_seqs = ROWS / LENGTH,
                                                  .cu_seqlens = s->cu_seqlens,
                                                  .width = WIDTH,
                                                  .x = s->x,

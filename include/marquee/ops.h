@@ -129,8 +129,8 @@ typedef enum mq_pooling { MQ_POOL_MEAN, MQ_POOL_CLS, MQ_POOL_LAST } mq_pooling;
 /* One row per sequence; an empty sequence gives zeros. With `normalize` each row is divided by its L2 norm
  * (at least 1e-12, as torch.nn.functional.normalize). */
 typedef struct mq_pool_args {
-  int64_t n_seqs;
-  const int32_t *cu_seqlens; /* [B+1] */
+  int64_t n_tokens, n_seqs;
+  const int32_t *cu_seqlens; /* [B+1], cu_seqlens[0] = 0, cu_seqlens[B] = T */
   int width;
   const void *x; /* [T, C] */
   mq_pooling pooling;
@@ -141,8 +141,8 @@ typedef struct mq_pool_args {
 /* y[u] = sum over j in offsets[u] .. offsets[u+1] of weight[j] * x[index[j]], in that order; then L2-normalized
  * when asked (a zero row stays zero). The history pooling of the profile stage. */
 typedef struct mq_history_pool_args {
-  int64_t n_rows;
-  const int64_t *offsets; /* [U+1] */
+  int64_t n_rows, n_entries;
+  const int64_t *offsets; /* [U+1], offsets[U] - offsets[0] = n_entries */
   const uint32_t *index;  /* into the rows of x; checked by the caller */
   const float *weight;
   int width;

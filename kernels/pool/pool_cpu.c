@@ -79,6 +79,9 @@ static void pool_sequence(void *context, int thread, int64_t b) {
 }
 
 mq_status mq_cpu_pool(mq_backend *backend, const mq_pool_args *args) {
+  if (args->n_seqs > 0 && args->cu_seqlens[args->n_seqs] != args->n_tokens)
+    return mq_fail(MQ_INTERNAL, "pool: n_tokens is %lld, cu_seqlens end in %lld", (long long)args->n_tokens,
+                   (long long)args->cu_seqlens[args->n_seqs]);
   mq_threads_run(backend->threads, args->n_seqs, pool_sequence, (void *)args);
   return MQ_OK;
 }
@@ -104,6 +107,9 @@ static void pool_histories(void *context, int thread, int64_t task) {
 }
 
 mq_status mq_cpu_history_pool(mq_backend *backend, const mq_history_pool_args *args) {
+  if (args->n_rows > 0 && args->offsets[args->n_rows] - args->offsets[0] != args->n_entries)
+    return mq_fail(MQ_INTERNAL, "history_pool: n_entries is %lld, the offsets span %lld", (long long)args->n_entries,
+                   (long long)(args->offsets[args->n_rows] - args->offsets[0]));
   mq_threads_run(backend->threads, (args->n_rows + BLOCK_ROWS - 1) / BLOCK_ROWS, pool_histories, (void *)args);
   return MQ_OK;
 }

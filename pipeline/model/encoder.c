@@ -422,7 +422,8 @@ static mq_status forward(mq_encoder *e, int64_t n_seqs, const int32_t *ids, cons
                                                  .y = e->x,
                                                  .y_stride = width}));
   }
-  MQ_TRY(ops->pool(e->backend, &(mq_pool_args){.n_seqs = n_seqs,
+  MQ_TRY(ops->pool(e->backend, &(mq_pool_args){.n_tokens = n_tokens,
+                                               .n_seqs = n_seqs,
                                                .cu_seqlens = e->cu_seqlens,
                                                .width = e->config.width,
                                                .x = e->x,

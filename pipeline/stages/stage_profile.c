@@ -150,6 +150,7 @@ static mq_status pool_rows(const mq_context *context, const mq_catalog *catalog,
   MQ_TRY(mq_to_backend(context, rows->weight, (size_t)rows->n_events * sizeof(float), &weight));
   MQ_TRY(context->ops->allocate(context->backend, MQ_MAX(n_bytes, 64), &out));
   MQ_TRY(context->ops->history_pool(context->backend, &(mq_history_pool_args){.n_rows = rows->n,
+                                                                              .n_entries = rows->n_events,
                                                                               .offsets = offsets,
                                                                               .index = index,
                                                                               .weight = weight,

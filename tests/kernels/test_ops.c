@@ -509,7 +509,7 @@ static void pool_has_the_same_bits_everywhere_and_they_are_right(void **state) {
     const int width = widths[i / 6];
     mq_random random = mq_random_seed((uint64_t)i);
     float *x = numbers(&random, N_TOKENS * width, 1.0), *want = mq_alloc((size_t)(N_SEQS * width), sizeof *want);
-    mq_pool_args args = {N_SEQS, ragged, width, x, poolings[i % 3], i % 2, want};
+    mq_pool_args args = {N_TOKENS, N_SEQS, ragged, width, x, poolings[i % 3], i % 2, want};
     mq_oracle_pool(&args);
     agree(pool_run, &args, want, N_SEQS * width, 2e-6, "pool");
     free(x);
@@ -536,7 +536,7 @@ static void history_pool_has_the_same_bits_everywhere_and_they_are_right(void **
   float *x = numbers(&random, ITEMS * WIDTH, 1.0), *weight = numbers(&random, EVENTS, 1.0);
   float *want = mq_alloc(ROWS * WIDTH, sizeof *want);
   for (int normalize = 0; normalize < 2; normalize++) {
-    mq_history_pool_args args = {ROWS, offsets, index, weight, WIDTH, x, normalize, want};
+    mq_history_pool_args args = {ROWS, EVENTS, offsets, index, weight, WIDTH, x, normalize, want};
     mq_oracle_history_pool(&args);
     agree(history_pool_run, &args, want, ROWS * WIDTH, normalize ? 2e-6 : 1e-4, "history_pool");
   }
