@@ -12,7 +12,9 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime_api.h>
 
-struct mq_cuda_state; /* arena, staging, fetches, trace, GEMM choices: backend_cuda.cu and gemm_cuda.cu */
+struct mq_attention_plan; /* the last batch's work list (kernels/attention/schedule_cuda.cuh) */
+struct mq_cuda_state; /* arena, staging, trace: state.h */
+struct mq_cuda_gemm;  /* engine and choices: gemm_cuda.cu */
 
 struct mq_backend {
   int device;
@@ -22,6 +24,7 @@ struct mq_backend {
   int max_shared_bytes; /* of one block, opted in */
   cudaStream_t stream;  /* operations run here, in order */
   mq_cuda_state *state;
+  mq_cuda_gemm *gemm;
 };
 
 /* This plugin's way to mq_fail: the host program's, so that the message lands there. */
@@ -71,6 +74,8 @@ mq_status mq_cuda_allocate(mq_backend *backend, size_t n_bytes, void **memory);
 void mq_cuda_release(mq_backend *backend, void *memory);
 mq_status mq_cuda_upload(mq_backend *backend, void *memory, const void *host_memory, size_t n_bytes);
 
+mq_status mq_cuda_gemm_open(mq_backend *backend, const char *device_name);
+void mq_cuda_gemm_close(mq_backend *backend); /* also of one that was not opened */
 mq_status mq_cuda_gemm_choose(mq_backend *backend, const mq_gemm_shape *shapes, size_t n_shapes,
                               const char *cache_file, char **choices);
 mq_status mq_cuda_gemm_use(mq_backend *backend, const char *choices);
@@ -79,6 +84,7 @@ mq_status mq_cuda_embed_norm(mq_backend *backend, const mq_embed_norm_args *args
 mq_status mq_cuda_layer_norm(mq_backend *backend, const mq_layer_norm_args *args);
 mq_status mq_cuda_rms_norm(mq_backend *backend, const mq_rms_norm_args *args);
 mq_status mq_cuda_attention(mq_backend *backend, const mq_attention_args *args);
+void mq_cuda_attention_close(mq_backend *backend);
 mq_status mq_cuda_pool(mq_backend *backend, const mq_pool_args *args);
 mq_status mq_cuda_history_pool(mq_backend *backend, const mq_history_pool_args *args);
 mq_status mq_cuda_top_k(mq_backend *backend, const mq_top_k_args *args);
