@@ -13,18 +13,18 @@
 #include <cuda_runtime_api.h>
 
 struct mq_attention_plan; /* the last batch's work list (kernels/attention/schedule_cuda.cuh) */
-struct mq_cuda_state; /* arena, staging, trace: state.h */
-struct mq_cuda_gemm;  /* engine and choices: gemm_cuda.cu */
+struct mq_cuda_state;     /* arena, staging, trace: state.h */
+struct mq_gemm_state;     /* engine and choices: gemm_cuda.cu */
 
 struct mq_backend {
   int device;
-  int compute;          /* 10 * major + minor of the compute capability: 80, 90, 100 */
-  bool has_wgmma;       /* compute is 90 and the sm_90a kernels are in this build */
+  int compute;    /* 10 * major + minor of the compute capability: 80, 90, 100 */
+  bool has_wgmma; /* compute is 90 and the sm_90a kernels are in this build */
   int sm_count;
   int max_shared_bytes; /* of one block, opted in */
   cudaStream_t stream;  /* operations run here, in order */
   mq_cuda_state *state;
-  mq_cuda_gemm *gemm;
+  mq_gemm_state *gemm;
 };
 
 /* This plugin's way to mq_fail: the host program's, so that the message lands there. */
@@ -55,13 +55,13 @@ mq_status mq_cuda_launch(mq_backend *backend, const kernel_cost &cost, void (*ke
 struct mq_matrix {
   mq_dtype dtype;
   int64_t n, k;
-  int64_t k_stride;       /* elements between rows of bf16 and e4m3: k rounded up to 16, the rest zeros */
-  __nv_bfloat16 *bf16;    /* MQ_BF16 and MQ_F32: [n, k_stride] */
-  float *f32;             /* MQ_F32: [n, k], for exact scores */
-  float *norm, *error;    /* MQ_F32: [n], upper bounds of |x|_2 and of |x - bf16(x)|_2 (topk_cuda.cu) */
-  void *e4m3;             /* MQ_F8_E4M3: [n, k_stride] */
-  float *scale;           /* MQ_F8_E4M3: [n] */
-  __nv_bfloat16 *bias;    /* [n] or NULL */
+  int64_t k_stride;    /* elements between rows of bf16 and e4m3: k rounded up to 16, the rest zeros */
+  __nv_bfloat16 *bf16; /* MQ_BF16 and MQ_F32: [n, k_stride] */
+  float *f32;          /* MQ_F32: [n, k], for exact scores */
+  float *norm, *error; /* MQ_F32: [n], upper bounds of |x|_2 and of |x - bf16(x)|_2 (topk_cuda.cu) */
+  void *e4m3;          /* MQ_F8_E4M3: [n, k_stride] */
+  float *scale;        /* MQ_F8_E4M3: [n] */
+  __nv_bfloat16 *bias; /* [n] or NULL */
 };
 
 /* Fills norm and error of an MQ_F32 matrix whose f32 and bf16 are there (topk_cuda.cu). */
@@ -76,8 +76,8 @@ mq_status mq_cuda_upload(mq_backend *backend, void *memory, const void *host_mem
 
 mq_status mq_cuda_gemm_open(mq_backend *backend, const char *device_name);
 void mq_cuda_gemm_close(mq_backend *backend); /* also of one that was not opened */
-mq_status mq_cuda_gemm_choose(mq_backend *backend, const mq_gemm_shape *shapes, size_t n_shapes,
-                              const char *cache_file, char **choices);
+mq_status mq_cuda_gemm_choose(mq_backend *backend, const mq_gemm_shape *shapes, size_t n_shapes, const char *cache_file,
+                              char **choices);
 mq_status mq_cuda_gemm_use(mq_backend *backend, const char *choices);
 mq_status mq_cuda_gemm(mq_backend *backend, const mq_gemm_args *args);
 mq_status mq_cuda_embed_norm(mq_backend *backend, const mq_embed_norm_args *args);
