@@ -25,6 +25,7 @@ struct mq_backend {
   cudaStream_t stream;  /* operations run here, in order */
   mq_cuda_state *state;
   mq_gemm_state *gemm;
+  mq_attention_plan *attention; /* NULL before the first batch */
 };
 
 /* This plugin's way to mq_fail: the host program's, so that the message lands there. */

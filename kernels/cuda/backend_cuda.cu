@@ -234,6 +234,7 @@ static void backend_close(mq_backend *backend) {
   for (cudaStream_t stream : streams)
     if (stream)
       (void)cudaStreamSynchronize(stream);
+  mq_cuda_attention_close(backend);
   mq_cuda_gemm_close(backend);
   mq_cuda_trace_close(backend);
   mq_cuda_staging_close(backend);
