@@ -24,7 +24,8 @@ enum {
   SIMT_CHECK_WGMMA = 1 << 10,        /* fences, waits, descriptors, registers of warpgroups */
   SIMT_CHECK_COPY = 1 << 11,         /* bulk copies and tensor maps: their own rules */
   SIMT_CHECK_COST = 1 << 12,         /* kernel_cost's bytes against those counted */
-  SIMT_CHECK_ALL = (1 << 13) - 1
+  SIMT_CHECK_HOST = 1 << 13,         /* host code that breaks a rule of the runtime: copies, frees, streams */
+  SIMT_CHECK_ALL = (1 << 14) - 1
 };
 
 void simt_set_checks(uint32_t checks);

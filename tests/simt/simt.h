@@ -229,7 +229,18 @@ void report(uint32_t check, const char *format, ...) __attribute__((format(print
  * the caller returns to the scheduler; it always returns. */
 void report_for(const thread *t, uint32_t check, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* A finding of host code (runtime.cpp: a copy of the wrong kind, a free of what is not allocated): recorded and printed as
+ * the others, with `where` in the kernel's place; always returns. */
+void add_finding(uint32_t check, const char *where, const char *text);
+
 /* ---- global memory ---- */
+
+/* Where the launch that runs, or ran last, stored last in global memory: the runtime puts MARQUEE_SIMT_POISON there. */
+struct written_range {
+  void *memory;
+  size_t n_bytes;
+};
+extern written_range last_global_write;
 
 struct allocation {
   char *base;
@@ -261,7 +272,8 @@ cudaError_t run(const launch_data &launch, void (*body)(const void *), const voi
 } /* namespace simt */
 
 /* How a launch gets into a stream: the runtime defines it; without one (weak) it runs at once. */
-extern "C++" cudaError_t simt_enqueue(cudaStream_t stream, std::function<cudaError_t()> launch);
+extern "C++" cudaError_t simt_enqueue(cudaStream_t stream, const simt::launch_data &data,
+                                      std::function<cudaError_t()> launch);
 
 namespace simt {
 
@@ -291,7 +303,7 @@ MQ_SIMT_PLAIN cudaError_t launch(const Cost &cost, dim3 grid, int n_threads, int
   };
   launch_data data = {cost.name, cost.bytes_read, cost.bytes_written, cost.flops, grid, n_threads, shared_bytes};
   closure calls = {kernel, std::tuple<Parameters...>(arguments...)};
-  return simt_enqueue(stream, [data, calls]() { return run(data, closure::body, &calls); });
+  return simt_enqueue(stream, data, [data, calls]() { return run(data, closure::body, &calls); });
 }
 
 /* ---- bodies that device.h needs out of line; vectors go by value so that fragments stay in registers ---- */
