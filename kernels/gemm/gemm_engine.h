@@ -15,23 +15,25 @@ struct mq_gemm_engine;
 /* A kind of product: y[m,n] = act(x[m,k] . w[n,k]^T + bias[n]) + residual[m,n], summed in float32.
  *   MQ_BF16:     x, w, bias, residual and y are bfloat16.
  *   MQ_F8_E4M3:  x and w are e4m3, k is a multiple of 16; the rest as above. The sum is multiplied by
- *                x_scale[m] * w_scale[n] before the bias.
+ *                x_scale[m] * w_scale[n] before the bias. Only asked for where mq_gemm_engine_scales_rows.
+ *   gives_sums:  the plain sums x . w^T as float32, without scales, bias, activation and residual (gemm_finish_cuda.cu
+ *                does the rest): the way for what a library's epilogue cannot do.
  * GELU means the tanh form for both of its values (gemm_cuda.cu says why that is good enough). Activation together with
  * residual is not asked for. */
 struct mq_gemm_family {
   int64_t n, k;
   mq_dtype dtype;
   mq_activation activation;
-  bool has_bias, has_residual;
+  bool has_bias, has_residual, gives_sums;
 };
 
 struct mq_gemm_operands {
   const void *x, *w;
   int64_t x_stride, w_stride;     /* elements; rows begin at multiples of 16 bytes */
-  const float *x_scale, *w_scale; /* MQ_F8_E4M3 only */
+  const float *x_scale, *w_scale; /* MQ_F8_E4M3 without gives_sums */
   const __nv_bfloat16 *bias, *residual;
   int64_t residual_stride;
-  __nv_bfloat16 *y;
+  void *y; /* bfloat16, or float32 sums; may be residual */
   int64_t y_stride;
   void *workspace; /* MQ_GEMM_WORKSPACE_BYTES of device memory, 256-byte aligned */
 };
@@ -49,8 +51,8 @@ void mq_gemm_engine_close(mq_gemm_engine *engine); /* NULL is fine */
 /* "cublasLt 13.1.0": a choice made with one version is not taken by another. Lives as long as the engine. */
 const char *mq_gemm_engine_version(const mq_gemm_engine *engine);
 
-/* Whether products of this dtype exist on this device. */
-bool mq_gemm_engine_has(const mq_gemm_engine *engine, mq_dtype dtype);
+/* Whether e4m3 products with one scale per row of x and of w exist on this device (cuBLASLt: sm_90 only). */
+bool mq_gemm_engine_scales_rows(const mq_gemm_engine *engine);
 
 /* More rows than this are not measured: larger buckets take the choice of this one. Also the m whose first listed
  * algorithm is the family's reference. One of the buckets (gemm_cuda.cu). */
