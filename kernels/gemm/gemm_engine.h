@@ -15,7 +15,7 @@ struct mq_gemm_engine;
 /* A kind of product: y[m,n] = act(x[m,k] . w[n,k]^T + bias[n]) + residual[m,n], summed in float32.
  *   MQ_BF16:     x, w, bias, residual and y are bfloat16.
  *   MQ_F8_E4M3:  x and w are e4m3, k is a multiple of 16; the rest as above. The sum is multiplied by
- *                x_scale[m] * w_scale[n] before the bias. Only asked for where mq_gemm_engine_scales_rows.
+ *                x_scale[m] * w_scale[n] before the bias.
  *   gives_sums:  the plain sums x . w^T as float32, without scales, bias, activation and residual (gemm_finish_cuda.cu
  *                does the rest): the way for what a library's epilogue cannot do.
  * GELU means the tanh form for both of its values (gemm_cuda.cu says why that is good enough). Activation together with
@@ -51,15 +51,13 @@ void mq_gemm_engine_close(mq_gemm_engine *engine); /* NULL is fine */
 /* "cublasLt 13.1.0": a choice made with one version is not taken by another. Lives as long as the engine. */
 const char *mq_gemm_engine_version(const mq_gemm_engine *engine);
 
-/* Whether e4m3 products with one scale per row of x and of w exist on this device (cuBLASLt: sm_90 only). */
-bool mq_gemm_engine_scales_rows(const mq_gemm_engine *engine);
-
 /* More rows than this are not measured: larger buckets take the choice of this one. Also the m whose first listed
  * algorithm is the family's reference. One of the buckets (gemm_cuda.cu). */
 int64_t mq_gemm_engine_most_rows(const mq_gemm_engine *engine);
 
-/* Up to n_wanted algorithms for this many rows, the presumably best first, always in the same order. *n_found may be 0.
- */
+/* Up to n_wanted algorithms for this many rows, the presumably best first, always in the same order. None where the
+ * library cannot compute the family here (cuBLASLt: e4m3 with scales per row on other devices than sm_90): then the
+ * same family with gives_sums is asked for, which every engine has. */
 mq_status mq_gemm_engine_list(mq_gemm_engine *engine, const mq_gemm_family *family, int64_t m, int n_wanted,
                               mq_gemm_algorithm *algorithms, int *n_found);
 
