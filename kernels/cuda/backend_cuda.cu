@@ -123,15 +123,21 @@ static mq_status explain_count(cudaError_t error) {
                       cudaGetErrorName(error));
 }
 
-static mq_status find_device(int device) {
-  int n_devices = 0;
-  const cudaError_t error = cudaGetDeviceCount(&n_devices);
-  if (error != cudaSuccess || n_devices == 0)
+static mq_status count_devices(int *n_devices) {
+  *n_devices = 0;
+  const cudaError_t error = cudaGetDeviceCount(n_devices);
+  if (error != cudaSuccess || *n_devices == 0)
     return explain_count(error == cudaSuccess ? cudaErrorNoDevice : error);
-  if (device < 0 || device >= n_devices)
+  return MQ_OK;
+}
+
+static mq_status find_device(int device) {
+  int n_devices;
+  const mq_status status = count_devices(&n_devices);
+  if (status == MQ_OK && (device < 0 || device >= n_devices))
     return mq_cuda_fail(MQ_USAGE, "cuda:%d: there %s %d GPU%s, counted from 0", device, n_devices == 1 ? "is" : "are",
                         n_devices, n_devices == 1 ? "" : "s");
-  return MQ_OK;
+  return status;
 }
 
 static mq_status read_properties(mq_backend *backend, cudaDeviceProp *properties) {
@@ -340,4 +346,28 @@ extern "C" __attribute__((visibility("default"))) mq_status mq_plugin_ops(mq_fai
   ops.convert = mq_cuda_convert;
   *out = &ops;
   return MQ_OK;
+}
+
+extern "C" __attribute__((visibility("default"))) mq_status mq_plugin_devices(mq_fail_function *fail,
+                                                                              mq_plugin_device *devices, int *n) {
+  mq_cuda_fail = fail;
+  int n_devices;
+  mq_status status = count_devices(&n_devices);
+  *n = n_devices < MQ_MAX_DEVICES ? n_devices : MQ_MAX_DEVICES;
+  for (int i = 0; i < *n && status == MQ_OK; i++) {
+    cudaDeviceProp properties = {};
+    mq_plugin_device &device = devices[i];
+    device = mq_plugin_device{};
+    if ((status = mq_cuda_check(cudaGetDeviceProperties(&properties, i), "device properties")) != MQ_OK)
+      break;
+    snprintf(device.name, sizeof device.name, "%.63s", properties.name);
+    device.compute = 10 * properties.major + properties.minor;
+    device.sm_count = properties.multiProcessorCount;
+    device.memory_bytes = properties.totalGlobalMem;
+    snprintf(device.pci_bus_id, sizeof device.pci_bus_id, "%08x:%02x:%02x.0", properties.pciDomainID,
+             properties.pciBusID, properties.pciDeviceID); /* NVML's way of writing it */
+    (void)cudaDriverGetVersion(&device.driver_version);
+    (void)cudaRuntimeGetVersion(&device.runtime_version);
+  }
+  return status;
 }
