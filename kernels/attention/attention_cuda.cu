@@ -1,0 +1,296 @@
+/* attention: y[i,h,:] = sum_j softmax_j(q[i,h,:] . k[j,h/group,:] * scale) v[j,h/group,:] over packed sequences.
+ *   q, y [T,H,D], k, v [T,KVH,D] bf16 with row strides (a fused QKV matrix); scores, sums and outputs float32 in
+ *   registers; weights are rounded to bf16 for the second product. D = 32, 64, 80, 96, 128; causal or not.
+ * Bytes moved: 2*T*D*(2*H + 2*KVH); FLOPs: 4*H*D*sum(L^2), half of it causal. Long sequences are bound by the tensor
+ * cores (and at D <= 64 as much by exp2, 16 a clock and SM), short ones by memory: a text of 90 tokens has 51 FLOPs a
+ * byte. Two kernels for mma.sync here, one for wgmma in attention_sm90_cuda.cu; heuristics.h says who takes what, by
+ * the length of the sequence alone:
+ *   attention_short: a block has some heads of one sequence, all keys in shared memory, and deals out strips of 16
+ * queries to its warps, each of which runs alone from there. Keys are padded to the next 16 only. Loads overlap with
+ * the work of the SM's other blocks. attention_tiles: 128 queries of one head, a ring of 64-key stages filled by
+ * cp.async two tiles ahead (one at D >= 80), one barrier a tile; a warp leaves out what its rows do not see. Both run
+ * the same warp code: queries as A fragments in registers, keys and values by ldmatrix from rows whose 16-byte chunks
+ * are xored with the row number so that eight rows meet eight different bank groups. So a row's bits do not depend on
+ * which of the two computed it, nor on its batch. Dao et al. 2022, "FlashAttention"; Dao 2023, "FlashAttention-2".
+ * Oracle: attention_cpu.c. */
+#include "kernels/attention/schedule_cuda.cuh"
+#include "kernels/attention/softmax_cuda.cuh"
+#include "kernels/cuda/heuristics.h"
+
+namespace {
+
+enum { KEYS = 64, TILE_QUERIES = 128 };
+
+/* Rows of D elements in shared memory, without gaps. With 16-byte chunks counted through, rows r and r + 1 start
+ * D/8 mod 8 bank groups apart; the xor spreads those that coincide. It stays within the row: D/8 is a multiple of
+ * MASK + 1. */
+template <int D> struct shared_rows {
+  static constexpr int CHUNKS = D / 8, BYTES = D * 2;
+  static constexpr int SHIFT = CHUNKS % 8 == 0 ? 0 : CHUNKS % 4 == 0 ? 1 : 2;
+  static constexpr int MASK = CHUNKS % 8 == 0 ? 7 : CHUNKS % 4 == 0 ? 3 : 1;
+  static_assert(CHUNKS % 2 == 0 && CHUNKS % (MASK + 1) == 0, "the swizzle needs an even number of chunks");
+
+  static __device__ __forceinline__ char *at(char *tile, int row, int chunk) {
+    return tile + row * BYTES + (chunk ^ (row >> SHIFT & MASK)) * 16;
+  }
+};
+
+/* Asks for n_rows rows of one head; those from n_valid on become zeros. */
+template <int D, int N_THREADS>
+__device__ __forceinline__ void load_rows(char *tile, const __nv_bfloat16 *x, int64_t stride, int n_rows, int n_valid) {
+  for (int i = static_cast<int>(threadIdx.x); i < n_rows * shared_rows<D>::CHUNKS; i += N_THREADS) {
+    const int row = i / shared_rows<D>::CHUNKS, chunk = i % shared_rows<D>::CHUNKS;
+    const bool is_valid = row < n_valid;
+    ptx::cp_async_16(shared_rows<D>::at(tile, row, chunk), x + (is_valid ? row * stride : 0) + chunk * 8,
+                     is_valid ? 16 : 0);
+  }
+}
+
+/* A warp's 16 * M queries and what it has of their output. */
+template <int D, int M> struct warp_tile {
+  uint32_t q[M][D / 16][4];
+  float o[M][D / 2];
+  row_state state[M];
+};
+
+template <int D, int M> __device__ __forceinline__ void tile_start(warp_tile<D, M> &t, char *queries, int row) {
+  const int lane = ptx::lane_id();
+#pragma unroll
+  for (int m = 0; m < M; m++) {
+#pragma unroll
+    for (int i = 0; i < D / 16; i++)
+      ptx::ldmatrix_x4(t.q[m][i], shared_rows<D>::at(queries, row + 16 * m + lane % 16, 2 * i + lane / 16));
+#pragma unroll
+    for (int i = 0; i < D / 2; i++)
+      t.o[m][i] = 0.0f;
+    row_state_clear(t.state[m]);
+  }
+}
+
+/* One tile of up to 64 keys. MASKED: only n_valid keys are there, and row i of the warp sees n_keys + step * i of them;
+ * what no row sees is left out, 16 keys at a time. */
+template <int D, int M, bool MASKED>
+__device__ __forceinline__ void tile_attend(warp_tile<D, M> &t, char *keys, char *values, float scale_log2, int n_keys,
+                                            int step, int n_valid) {
+  const int lane = ptx::lane_id();
+  const int n_last = n_keys + step * (16 * M - 1);
+  const int n_seen = MASKED ? (n_last < n_valid ? n_last : n_valid) : KEYS;
+  float s[M][KEYS / 2];
+#pragma unroll
+  for (int g = 0; g < KEYS / 16; g++) {
+    if (MASKED && 16 * g >= n_seen)
+      continue;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+      for (int i = 0; i < 8; i++)
+        s[m][8 * g + i] = 0.0f;
+#pragma unroll
+    for (int i = 0; i < D / 16; i++) {
+      uint32_t b[4];
+      ptx::ldmatrix_x4(b, shared_rows<D>::at(keys, 16 * g + lane / 16 * 8 + lane % 8, 2 * i + lane / 8 % 2));
+#pragma unroll
+      for (int m = 0; m < M; m++) {
+        ptx::mma_m16n8k16(reinterpret_cast<float(&)[4]>(s[m][8 * g]), t.q[m][i],
+                          reinterpret_cast<uint32_t(&)[2]>(b[0]));
+        ptx::mma_m16n8k16(reinterpret_cast<float(&)[4]>(s[m][8 * g + 4]), t.q[m][i],
+                          reinterpret_cast<uint32_t(&)[2]>(b[2]));
+      }
+    }
+  }
+  const int n_columns = MASKED ? (n_seen + 15) / 16 * 16 : KEYS;
+#pragma unroll
+  for (int m = 0; m < M; m++) {
+    float correction[2];
+    if (MASKED)
+      mask_tile<KEYS / 8>(s[m], n_keys + step * 16 * m, step, n_valid);
+    softmax_tile<KEYS / 8>(s[m], n_columns, scale_log2, t.state[m], correction);
+    rescale<D / 8>(t.o[m], correction);
+  }
+#pragma unroll
+  for (int g = 0; g < KEYS / 16; g++) {
+    if (MASKED && 16 * g >= n_seen)
+      continue;
+    uint32_t p[M][4];
+#pragma unroll
+    for (int m = 0; m < M; m++)
+      pack_weights<KEYS / 8>(s[m], g, p[m]);
+#pragma unroll
+    for (int i = 0; i < D / 16; i++) {
+      uint32_t b[4];
+      ptx::ldmatrix_x4_trans(b, shared_rows<D>::at(values, 16 * g + lane % 16, 2 * i + lane / 16));
+#pragma unroll
+      for (int m = 0; m < M; m++) {
+        ptx::mma_m16n8k16(reinterpret_cast<float(&)[4]>(t.o[m][8 * i]), p[m], reinterpret_cast<uint32_t(&)[2]>(b[0]));
+        ptx::mma_m16n8k16(reinterpret_cast<float(&)[4]>(t.o[m][8 * i + 4]), p[m],
+                          reinterpret_cast<uint32_t(&)[2]>(b[2]));
+      }
+    }
+  }
+}
+
+/* Keys first_key .. first_key + 63 of a sequence for the warp's rows row .. row + 16 * M - 1. */
+template <int D, int M>
+__device__ __forceinline__ void tile_step(warp_tile<D, M> &t, char *keys, char *values,
+                                          const attention_parameters &args, int length, int row, int first_key) {
+  const int n_valid = length - first_key, n_keys = args.is_causal ? row - first_key + 1 : n_valid;
+  if (n_valid >= KEYS && n_keys >= KEYS)
+    tile_attend<D, M, false>(t, keys, values, args.scale_log2, KEYS, 0, KEYS);
+  else
+    tile_attend<D, M, true>(t, keys, values, args.scale_log2, n_keys, args.is_causal, n_valid);
+}
+
+template <int D, int M>
+__device__ __forceinline__ void tile_store(const warp_tile<D, M> &t, const attention_parameters &args, int64_t token,
+                                           int head, int n_rows) {
+#pragma unroll
+  for (int m = 0; m < M; m++)
+    store_rows<D>(t.o[m], t.state[m], args.y + (token + 16 * m) * args.y_stride + head * D, args.y_stride,
+                  n_rows - 16 * m);
+}
+
+template <int D>
+__global__ void __launch_bounds__(32 * ATTENTION_SHORT_WARPS, attention_tiles_of(D)->short_blocks)
+    attention_short(const attention_parameters args, const attention_item *items) {
+  constexpr int N_THREADS = 32 * ATTENTION_SHORT_WARPS;
+  const attention_item item = items[blockIdx.x];
+  const int n_strips = (item.length + 15) / 16, n_rows = 16 * n_strips, head_bytes = n_rows * shared_rows<D>::BYTES;
+  const int kv_head = item.head / args.group, n_kv_heads = (item.head + item.n_heads - 1) / args.group - kv_head + 1;
+  char *queries = ptx::shared_memory(), *keys = queries + item.n_heads * head_bytes;
+  char *values = keys + n_kv_heads * head_bytes;
+  for (int i = 0; i < item.n_heads; i++)
+    load_rows<D, N_THREADS>(queries + i * head_bytes, args.q + item.first * args.q_stride + (item.head + i) * D,
+                            args.q_stride, n_rows, item.length);
+  for (int i = 0; i < n_kv_heads; i++) {
+    load_rows<D, N_THREADS>(keys + i * head_bytes, args.k + item.first * args.k_stride + (kv_head + i) * D,
+                            args.k_stride, n_rows, item.length);
+    load_rows<D, N_THREADS>(values + i * head_bytes, args.v + item.first * args.v_stride + (kv_head + i) * D,
+                            args.v_stride, n_rows, item.length);
+  }
+  ptx::cp_async_commit();
+  ptx::cp_async_wait<0>();
+  ptx::sync_threads();
+  for (int i = ptx::warp_id(); i < item.n_heads * n_strips; i += ATTENTION_SHORT_WARPS) {
+    const int i_head = i / n_strips, row = i % n_strips * 16, head = item.head + i_head;
+    const int i_kv_head = head / args.group - kv_head;
+    const int end = args.is_causal && row + 16 < item.length ? row + 16 : item.length;
+    warp_tile<D, 1> t;
+    tile_start(t, queries + i_head * head_bytes, row);
+    for (int key = 0; key < end; key += KEYS)
+      tile_step(t, keys + i_kv_head * head_bytes + key * shared_rows<D>::BYTES,
+                values + i_kv_head * head_bytes + key * shared_rows<D>::BYTES, args, item.length, row, key);
+    tile_store(t, args, item.first + row, head, item.length - row);
+  }
+}
+
+template <int D> struct tiles_shape {
+  static constexpr attention_tiles TILES = *attention_tiles_of(D);
+  static constexpr int N_THREADS = 32 * TILES.sm80_warps, M = TILES.sm80_m_tiles, STAGES = TILES.sm80_stages;
+  static constexpr int QUERY_BYTES = TILE_QUERIES * D * 2, TILE_BYTES = KEYS * D * 2; /* of keys, and of values */
+  static constexpr int SHARED_BYTES = QUERY_BYTES + STAGES * 2 * TILE_BYTES;
+  static_assert(16 * M * TILES.sm80_warps == TILE_QUERIES, "warps and m_tiles do not make a tile");
+};
+
+template <int D>
+__global__ void __launch_bounds__(tiles_shape<D>::N_THREADS)
+    attention_tiles_sm80(const attention_parameters args, const attention_item *items) {
+  typedef tiles_shape<D> shape;
+  const attention_item item = items[blockIdx.x];
+  const int kv_head = item.head / args.group;
+  char *queries = ptx::shared_memory(), *ring = queries + shape::QUERY_BYTES;
+  const __nv_bfloat16 *k = args.k + item.first * args.k_stride + kv_head * D;
+  const __nv_bfloat16 *v = args.v + item.first * args.v_stride + kv_head * D;
+  const int end = args.is_causal && item.row + TILE_QUERIES < item.length ? item.row + TILE_QUERIES : item.length;
+  const int n_tiles = (end + KEYS - 1) / KEYS;
+  /* One group of copies a tile, an empty one behind the last, so that waiting can count groups. */
+  auto load = [&](int tile) {
+    if (tile < n_tiles) {
+      char *stage = ring + tile % shape::STAGES * 2 * shape::TILE_BYTES;
+      const int64_t first = tile * KEYS;
+      const int n_valid = item.length - tile * KEYS;
+      load_rows<D, shape::N_THREADS>(stage, k + first * args.k_stride, args.k_stride, KEYS, n_valid);
+      load_rows<D, shape::N_THREADS>(stage + shape::TILE_BYTES, v + first * args.v_stride, args.v_stride, KEYS,
+                                     n_valid);
+    }
+    ptx::cp_async_commit();
+  };
+  load_rows<D, shape::N_THREADS>(queries, args.q + (item.first + item.row) * args.q_stride + item.head * D,
+                                 args.q_stride, TILE_QUERIES, item.length - item.row);
+  for (int tile = 0; tile < shape::STAGES - 1; tile++)
+    load(tile);
+  ptx::cp_async_wait<shape::STAGES - 2>();
+  ptx::sync_threads();
+
+  const int warp_row = ptx::warp_id() * 16 * shape::M, row = item.row + warp_row;
+  const int row_end = args.is_causal ? row + 16 * shape::M : item.length; /* of the keys that any of its rows sees */
+  const bool has_rows = row < item.length;
+  warp_tile<D, shape::M> t;
+  tile_start(t, queries, warp_row);
+  for (int tile = 0;;) {
+    load(tile + shape::STAGES - 1); /* into the stage that the last barrier freed */
+    char *stage = ring + tile % shape::STAGES * 2 * shape::TILE_BYTES;
+    if (has_rows && tile * KEYS < row_end)
+      tile_step(t, stage, stage + shape::TILE_BYTES, args, item.length, row, tile * KEYS);
+    if (++tile == n_tiles)
+      break;
+    ptx::cp_async_wait<shape::STAGES - 2>();
+    ptx::sync_threads();
+  }
+  ptx::cp_async_wait<0>();
+  if (has_rows)
+    tile_store(t, args, item.first + row, item.head, item.length - row);
+}
+
+kernel_cost cost_of(const char *name, const attention_work &work) {
+  return {name, work.bytes_read, work.bytes_written, work.flops};
+}
+
+template <int D> mq_status launch(mq_backend *backend, const mq_attention_args *args, const mq_attention_plan *plan) {
+  const attention_parameters parameters = attention_parameters_of(args);
+  mq_status status = mq_cuda_launch(backend, cost_of("attention_short", plan->shorts), attention_short<D>,
+                                    dim3(static_cast<unsigned>(plan->shorts.n_items)), 32 * ATTENTION_SHORT_WARPS,
+                                    plan->shared_bytes, parameters, plan->short_items);
+  if (status != MQ_OK || plan->tiles.n_items == 0)
+    return status;
+  if (backend->has_wgmma)
+    return mq_attention_sm90(backend, args, plan);
+  return mq_cuda_launch(backend, cost_of("attention_tiles_sm80", plan->tiles), attention_tiles_sm80<D>,
+                        dim3(static_cast<unsigned>(plan->tiles.n_items)), tiles_shape<D>::N_THREADS,
+                        tiles_shape<D>::SHARED_BYTES, parameters, plan->tile_items);
+}
+
+bool is_aligned(const void *p, int64_t stride) {
+  return reinterpret_cast<uintptr_t>(p) % 16 == 0 && stride % 8 == 0;
+}
+
+} /* namespace */
+
+mq_status mq_cuda_attention(mq_backend *backend, const mq_attention_args *args) {
+  if (attention_tiles_of(args->head_dim) == nullptr)
+    return mq_cuda_fail(MQ_CONFIG, "attention: head_dim %d is not one of 32, 64, 80, 96, 128 (take --backend cpu)",
+                        args->head_dim);
+  if (args->n_heads <= 0 || args->n_kv_heads <= 0 || args->n_heads % args->n_kv_heads != 0)
+    return mq_cuda_fail(MQ_CONFIG, "attention: %d heads cannot share %d kv heads evenly", args->n_heads,
+                        args->n_kv_heads);
+  if (args->n_tokens == 0 || args->n_seqs == 0)
+    return MQ_OK;
+  if (!is_aligned(args->q, args->q_stride) || !is_aligned(args->k, args->k_stride) ||
+      !is_aligned(args->v, args->v_stride) || !is_aligned(args->y, args->y_stride))
+    return mq_cuda_fail(MQ_INTERNAL, "attention: rows of q, k, v and y have to start at multiples of 16 bytes");
+  const mq_attention_plan *plan = nullptr;
+  const mq_status status = mq_attention_schedule(backend, args, &plan);
+  if (status != MQ_OK)
+    return status;
+  switch (args->head_dim) {
+  case 32:
+    return launch<32>(backend, args, plan);
+  case 64:
+    return launch<64>(backend, args, plan);
+  case 80:
+    return launch<80>(backend, args, plan);
+  case 96:
+    return launch<96>(backend, args, plan);
+  default:
+    return launch<128>(backend, args, plan);
+  }
+}

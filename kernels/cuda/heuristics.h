@@ -1,0 +1,38 @@
+/* heuristics: which tile each kernel takes for which shape. All such choices stand here and nowhere else.
+ *
+ * A choice may look at the device and at properties of one sequence (or of one query), never at its neighbours: then a
+ * row's bits do not depend on its batch. The figures behind a row are *predicted* until a GPU has measured them. */
+#ifndef MQ_KERNELS_CUDA_HEURISTICS_H
+#define MQ_KERNELS_CUDA_HEURISTICS_H
+
+/* Attention (kernels/attention), one row per head dimension.
+ *   short_rows: sequences up to this length go to the `short` kernel on every device: all keys of one or more heads fit
+ *     into SHORT_SHARED_BYTES, a warp takes 16 rows of one head, and nothing is padded beyond the next 16. Above it the
+ *     tile kernels: sm_90a where there is wgmma, else sm_80.
+ *   sm_80 tiles: 128 queries by 64 keys; warps * m_tiles * 16 = 128. Two m_tiles read each key from shared memory half
+ *     as often, but need (D + 64 + D/2) * m_tiles registers for output, scores and queries: up to D = 64 that fits.
+ *   sm_90 tiles: 128 queries (two warpgroups) by 128 keys; as many stages of keys and values as fit. */
+struct attention_tiles {
+  int head_dim;
+  int short_rows, short_blocks; /* of an SM, at least: bounds the registers */
+  int sm80_warps, sm80_m_tiles, sm80_stages;
+  int sm90_stages;
+};
+constexpr attention_tiles ATTENTION_TILES[] = {
+    {32, 256, 4, 4, 2, 3, 4}, /* short warps take 16 rows: half of the table's columns never change a bit, but */
+    {64, 128, 3, 4, 2, 3, 4}, /* short_rows does on sm_90a, where the tile kernel sums 128 keys at a time */
+    {80, 112, 3, 8, 1, 2, 3}, {96, 96, 2, 8, 1, 2, 3}, {128, 64, 2, 8, 1, 2, 2},
+};
+constexpr int ATTENTION_SHORT_WARPS = 4;
+/* Three blocks of 53 KiB (+1 KiB each) on an A100 (164 KiB), four on an H100 (228 KiB). */
+constexpr int ATTENTION_SHORT_SHARED_BYTES = 53 * 1024;
+
+/* The row of a head dimension, or NULL where there is no kernel. */
+constexpr const attention_tiles *attention_tiles_of(int head_dim) {
+  for (const attention_tiles &tiles : ATTENTION_TILES)
+    if (tiles.head_dim == head_dim)
+      return &tiles;
+  return nullptr;
+}
+
+#endif
