@@ -129,6 +129,10 @@ void mq_map_close(mq_map *map);
 
 /* Writes PATH whole: a temporary file beside it, fsync, rename, fsync of the folder. */
 mq_status mq_write_file(const char *path, const void *bytes, size_t n_bytes);
+/* The same, but a file that stands there stays: of many writers the first wins. */
+mq_status mq_write_file_once(const char *path, const void *bytes, size_t n_bytes);
+/* $XDG_CACHE_HOME/marquee/NAME or ~/.cache/marquee/NAME, its folder made; NULL where there is no such place. */
+char *mq_cache_path(const char *name);
 mq_status mq_sync_file(const char *path);
 mq_status mq_sync_folder(const char *path);
 mq_status mq_make_folders(const char *path); /* mkdir -p */

@@ -86,7 +86,8 @@ mq_status mq_sync_folder(const char *path) {
   return failed ? MQ_IO : MQ_OK;
 }
 
-mq_status mq_write_file(const char *path, const void *bytes, size_t n_bytes) {
+/* Puts the finished file in place; is_first: only where none stands. */
+static mq_status write_file(const char *path, const void *bytes, size_t n_bytes, bool is_first) {
   mq_status status = MQ_OK;
   char *folder = mq_path_folder(path), *temporary = mq_format("%s.tmp.%d", path, (int)getpid());
   int file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
@@ -104,16 +105,39 @@ mq_status mq_write_file(const char *path, const void *bytes, size_t n_bytes) {
     status = mq_fail_errno(MQ_IO, "%s: fsync", temporary);
   if (close(file) && status == MQ_OK)
     status = mq_fail_errno(MQ_IO, "%s: close", temporary);
-  if (status == MQ_OK && rename(temporary, path))
+  if (status == MQ_OK && is_first && link(temporary, path) && errno != EEXIST)
+    status = mq_fail_errno(MQ_IO, "%s: link", path);
+  if (status == MQ_OK && !is_first && rename(temporary, path))
     status = mq_fail_errno(MQ_IO, "%s: rename", path);
+  if (status != MQ_OK || is_first)
+    unlink(temporary);
   if (status == MQ_OK)
     status = mq_sync_folder(folder);
-  else
-    unlink(temporary);
 done:
   free(temporary);
   free(folder);
   return status;
+}
+
+mq_status mq_write_file(const char *path, const void *bytes, size_t n_bytes) {
+  return write_file(path, bytes, n_bytes, false);
+}
+
+mq_status mq_write_file_once(const char *path, const void *bytes, size_t n_bytes) {
+  return write_file(path, bytes, n_bytes, true);
+}
+
+char *mq_cache_path(const char *name) {
+  const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+  char *folder = NULL, *path = NULL;
+  if (cache && *cache == '/')
+    folder = mq_path_join(cache, "marquee");
+  else if (home && *home == '/')
+    folder = mq_path_join(home, ".cache/marquee");
+  if (folder && mq_make_folders(folder) == MQ_OK)
+    path = mq_path_join(folder, name);
+  free(folder);
+  return path;
 }
 
 mq_status mq_make_folders(const char *path) {

@@ -1,5 +1,5 @@
-/* half: IEEE binary16 to and from float32, in integers, so that the bits are the same on every machine and compiler
- * (round to nearest, ties to even; too large becomes infinity; NaN stays NaN). */
+/* half: IEEE binary16 and bfloat16 to and from float32, in integers, so that the bits are the same on every machine and
+ * compiler (round to nearest, ties to even; too large becomes infinity; NaN stays NaN). */
 #ifndef MQ_BASE_HALF_H
 #define MQ_BASE_HALF_H
 
@@ -42,6 +42,21 @@ static inline uint16_t mq_half_of_float(float value) {
   }
   bits += 0xFFF + ((bits >> 13) & 1) - (112u << 23);
   return (uint16_t)(sign | bits >> 13);
+}
+
+static inline float mq_float_of_bf16(uint16_t bf16) {
+  uint32_t bits = (uint32_t)bf16 << 16;
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+static inline uint16_t mq_bf16_of_float(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  if ((bits & 0x7FFFFFFF) > 0x7F800000)
+    return (uint16_t)(bits >> 16 | 64); /* NaN stays NaN */
+  return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
 #endif

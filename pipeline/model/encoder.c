@@ -1,43 +1,10 @@
-/* encoder: see marquee/encoder.h. BERT: embeddings + LayerNorm, then per layer attention and a two-matrix block, each
- * with a residual and a LayerNorm behind it (Devlin et al. 2018; post-norm).
- *
- * Texts are cut into passages of at most one window, and passages of all texts of a call are packed one behind the
- * other without padding; attention keeps to each one's rows. Query, key and value are one matrix, so that a layer is
- * four matrix products and one attention. Everything goes through the table of ops: weights are uploaded once, the
- * activations of a pass lie in one arena that is reused, nothing is allocated per pass. */
-#include "marquee/encoder.h"
-
-#include "pipeline/base/base.h"
-#include "pipeline/model/config.h"
+/* encoder: opening one: the folder, its weights on the device, its digest, the algorithms of its matrix products. What
+ * is computed with it: encoder_pass.c (one pass over packed tokens), encoder_embed.c (texts to vectors). */
+#include "pipeline/model/encoder_parts.h"
 #include "pipeline/model/safetensors.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct layer {
-  mq_matrix *qkv, *out, *up, *down;
-  const float *attention_gamma, *attention_beta, *output_gamma, *output_beta;
-} layer;
-
-struct mq_encoder {
-  const mq_ops *ops;
-  mq_backend *backend;
-  mq_model_config config;
-  mq_tokenizer *tokenizer;
-  mq_dtype dtype;
-  int window, batch_tokens;
-  int64_t n_special; /* tokens of an empty text: [CLS] [SEP] */
-  char digest[MQ_DIGEST_TEXT];
-
-  float *parameters; /* all tables and vectors, one allocation of the backend; the pointers below lie inside */
-  const float *token, *position, *type, *embed_gamma, *embed_beta;
-  layer *layers;
-
-  /* The arena of a pass: x [T,C]; wide [T, max(4C, F)] holds qkv and the attention's result, then the inner layer. */
-  float *x, *wide, *pooled;
-  int32_t *ids, *cu_seqlens;
-};
 
 /* ---- loading ---- */
 
@@ -110,7 +77,7 @@ done:
  */
 enum { NARROWEST, SENSITIVE };
 static mq_dtype matrix_dtype(const mq_encoder *e, int kind) {
-  return e->dtype == MQ_I8 && kind == SENSITIVE ? MQ_BF16 : e->dtype;
+  return (e->dtype == MQ_I8 || e->dtype == MQ_F8_E4M3) && kind == SENSITIVE ? MQ_BF16 : e->dtype;
 }
 
 static mq_status load_matrix(mq_encoder *e, const loader *l, cursor *c, int64_t n, int64_t k, const char *name, int i,
@@ -126,7 +93,7 @@ done:
 static mq_status load_layer(mq_encoder *e, const loader *l, cursor *c, int i) {
   static const char *const parts[] = {"query", "key", "value"};
   mq_status status = MQ_OK;
-  layer *to = &e->layers[i];
+  mq_encoder_layer *to = &e->layers[i];
   const int64_t width = e->config.width, inner = e->config.n_inner;
   for (int p = 0; p < 3; p++)
     MQ_TRY(load(l, c->host + p * width * width, 2, (int64_t[]){width, width},
@@ -186,14 +153,28 @@ done:
 }
 
 static mq_status choose_dtype(mq_encoder *e, const char *name) {
-  if (!name || strcmp(name, "auto") == 0 || strcmp(name, "float32") == 0)
-    e->dtype = MQ_F32;
-  else if (strcmp(name, "bfloat16") == 0)
-    e->dtype = MQ_BF16;
-  else if (strcmp(name, "int8") == 0)
-    e->dtype = MQ_I8;
-  else
-    return mq_fail(MQ_USAGE, "dtype \"%s\" is unknown: expected auto, float32, bfloat16 or int8", name);
+  static const struct {
+    const char *name;
+    mq_dtype dtype;
+  } known[] = {{"float32", MQ_F32}, {"bfloat16", MQ_BF16}, {"int8", MQ_I8}, {"float8_e4m3", MQ_F8_E4M3}};
+  size_t i = 0;
+  e->dtype = e->ops->activation; /* auto: nothing narrower than what the activations are */
+  if (!name || strcmp(name, "auto") == 0)
+    return MQ_OK;
+  while (i < MQ_COUNT(known) && strcmp(known[i].name, name))
+    i++;
+  if (i == MQ_COUNT(known))
+    return mq_fail(MQ_USAGE, "dtype \"%s\" is unknown: expected auto, float32, bfloat16, int8 or float8_e4m3", name);
+  e->dtype = known[i].dtype;
+  if (!mq_is_on_device(e) && e->dtype == MQ_F8_E4M3)
+    return mq_fail(MQ_USAGE, "dtype float8_e4m3: the CPU has none: take int8, or --backend cuda");
+  if (mq_is_on_device(e) && (e->dtype == MQ_F32 || e->dtype == MQ_I8))
+    return mq_fail(MQ_USAGE,
+                   "dtype %s: %s computes in bfloat16 or float8_e4m3: take one of them (auto is bfloat16), or "
+                   "--backend cpu",
+                   name, e->ops->name);
+  if (mq_is_on_device(e) && e->dtype == MQ_F8_E4M3 && !e->ops->has_fast(e->backend, MQ_F8_E4M3))
+    return mq_fail(MQ_USAGE, "dtype float8_e4m3 needs compute capability 8.9: %s", e->ops->describe(e->backend));
   if (e->dtype != MQ_F32 && !e->ops->has_fast(e->backend, e->dtype))
     mq_log(MQ_LOG_WARN, "encoder", "dtype=%s note=\"this device has no instructions for it: no faster than float32\"",
            name);
@@ -256,16 +237,42 @@ done:
   return status;
 }
 
-static mq_status allocate_arena(mq_encoder *e) {
+/* The four products of a layer, in every bucket up to a whole pass: chosen once per run. Whoever is first writes the
+ * run's file; the others take what stands in it. */
+static mq_status choose_gemm(mq_encoder *e, const char *run_file) {
   mq_status status = MQ_OK;
-  const size_t width = (size_t)e->config.width, n_tokens = (size_t)e->batch_tokens;
-  const size_t wide = MQ_MAX(4 * width, (size_t)e->config.n_inner);
-  MQ_TRY(e->ops->allocate(e->backend, n_tokens * width * sizeof(float), (void **)&e->x));
-  MQ_TRY(e->ops->allocate(e->backend, n_tokens * wide * sizeof(float), (void **)&e->wide));
-  MQ_TRY(e->ops->allocate(e->backend, n_tokens * width * sizeof(float), (void **)&e->pooled));
-  MQ_TRY(e->ops->allocate(e->backend, n_tokens * sizeof(int32_t), (void **)&e->ids));
-  MQ_TRY(e->ops->allocate(e->backend, (n_tokens + 1) * sizeof(int32_t), (void **)&e->cu_seqlens));
+  const int64_t width = e->config.width, inner = e->config.n_inner, m = e->batch_tokens;
+  const mq_dtype narrowest = matrix_dtype(e, NARROWEST), sensitive = matrix_dtype(e, SENSITIVE);
+  const mq_gemm_shape shapes[] = {
+      {.max_m = m, .n = 3 * width, .k = width, .dtype = sensitive, .has_bias = true},
+      {.max_m = m, .n = width, .k = width, .dtype = narrowest, .has_bias = true, .has_residual = true},
+      {.max_m = m, .n = inner, .k = width, .dtype = narrowest, .activation = e->config.activation, .has_bias = true},
+      {.max_m = m, .n = width, .k = inner, .dtype = sensitive, .has_bias = true, .has_residual = true}};
+  char *cache_file = mq_cache_path("gemm.json"), *choices = NULL;
+  mq_buffer file = {0};
+  mq_digest digest;
+  if (!run_file || !mq_exists(run_file)) {
+    MQ_TRY(e->ops->gemm_choose(e->backend, shapes, MQ_COUNT(shapes), cache_file, &choices));
+    if (!*choices) /* the CPU has nothing to choose */
+      goto done;
+    if (run_file)
+      MQ_TRY(mq_write_file_once(run_file, choices, strlen(choices)));
+    else
+      mq_buffer_text(&file, choices);
+  }
+  if (run_file)
+    MQ_TRY(mq_read_file(run_file, 1 << 20, &file));
+  status = e->ops->gemm_use(e->backend, file.at);
+  if (status != MQ_OK) {
+    mq_fail_within(status, "%s", run_file ? run_file : "gemm");
+    goto done;
+  }
+  digest = mq_digest_of(file.at, file.n);
+  mq_digest_text(&digest, e->gemm_digest);
 done:
+  mq_buffer_free(&file);
+  free(choices);
+  free(cache_file);
   return status;
 }
 
@@ -284,12 +291,14 @@ mq_status mq_encoder_open(const char *model_dir, const mq_encoder_options *optio
     goto done;
   }
   e->window = options->max_model_len > 0 ? options->max_model_len : e->config.window;
-  e->batch_tokens = MQ_MAX(options->batch_tokens > 0 ? options->batch_tokens : MQ_DEFAULT_BATCH_TOKENS, e->window);
+  const int usual_tokens = mq_is_on_device(e) ? MQ_DEVICE_BATCH_TOKENS : MQ_DEFAULT_BATCH_TOKENS;
+  e->batch_tokens = MQ_MAX(options->batch_tokens > 0 ? options->batch_tokens : usual_tokens, e->window);
   MQ_TRY(open_tokenizer(e));
   MQ_TRY(mq_weights_open(e->config.folder, &weights));
   MQ_TRY(load_weights(e, weights));
   MQ_TRY(make_digest(e, weights));
-  MQ_TRY(allocate_arena(e));
+  MQ_TRY(choose_gemm(e, options->gemm_file));
+  MQ_TRY(mq_encoder_pass_allocate(e));
   mq_log(MQ_LOG_INFO, "encoder",
          "model=\"%s\" layers=%d width=%d window=%d dtype=%s pooling=%s normalize=%s device=\"%s\"%s", model_dir,
          e->config.n_layers, e->config.width, e->window, mq_dtype_name(e->dtype), mq_pooling_name(e->config.pooling),
@@ -312,10 +321,9 @@ void mq_encoder_close(mq_encoder *e) {
       if (matrices[m])
         e->ops->matrix_destroy(e->backend, matrices[m]);
   }
-  void *allocations[] = {e->parameters, e->x, e->wide, e->pooled, e->ids, e->cu_seqlens};
-  for (size_t i = 0; i < MQ_COUNT(allocations); i++)
-    if (allocations[i])
-      e->ops->release(e->backend, allocations[i]);
+  mq_encoder_pass_release(e);
+  if (e->parameters)
+    e->ops->release(e->backend, e->parameters);
   free(e->layers);
   mq_tokenizer_close(e->tokenizer);
   mq_model_config_free(&e->config);
@@ -330,6 +338,12 @@ int mq_encoder_window(const mq_encoder *e) {
 }
 const char *mq_encoder_digest(const mq_encoder *e) {
   return e->digest;
+}
+const char *mq_encoder_gemm_digest(const mq_encoder *e) {
+  return e->gemm_digest;
+}
+int mq_encoder_batch_tokens(const mq_encoder *e) {
+  return e->batch_tokens;
 }
 const char *mq_encoder_dtype(const mq_encoder *e) {
   return mq_dtype_name(e->dtype);
@@ -346,306 +360,4 @@ const char *mq_encoder_prompt(const mq_encoder *e, const char *name) {
     if (strcmp(e->config.prompts[i].name, name) == 0)
       return e->config.prompts[i].text;
   return NULL;
-}
-
-/* ---- one pass ---- */
-
-/* y[B,C] (host) of B sequences of T tokens in all; ids and cu_seqlens are the host's. */
-static mq_status forward(mq_encoder *e, int64_t n_seqs, const int32_t *ids, const int32_t *cu_seqlens, float *y) {
-  mq_status status = MQ_OK;
-  const mq_ops *ops = e->ops;
-  const int64_t n_tokens = cu_seqlens[n_seqs], width = e->config.width, inner = e->config.n_inner;
-  float *qkv = e->wide, *mixed = e->wide + 3 * width * n_tokens;
-  const int head_dim = e->config.width / e->config.n_heads;
-  const float eps = e->config.ln_eps;
-  MQ_TRY(ops->upload(e->backend, e->ids, ids, (size_t)n_tokens * sizeof *ids));
-  MQ_TRY(ops->upload(e->backend, e->cu_seqlens, cu_seqlens, (size_t)(n_seqs + 1) * sizeof *cu_seqlens));
-  MQ_TRY(ops->embed_norm(e->backend, &(mq_embed_norm_args){.n_tokens = n_tokens,
-                                                           .n_seqs = n_seqs,
-                                                           .width = e->config.width,
-                                                           .ids = e->ids,
-                                                           .cu_seqlens = e->cu_seqlens,
-                                                           .token = e->token,
-                                                           .position = e->position,
-                                                           .type = e->type,
-                                                           .ln_gamma = e->embed_gamma,
-                                                           .ln_beta = e->embed_beta,
-                                                           .ln_eps = eps,
-                                                           .y = e->x}));
-  for (int i = 0; i < e->config.n_layers; i++) {
-    const layer *l = &e->layers[i];
-    MQ_TRY(ops->gemm(
-        e->backend,
-        &(mq_gemm_args){.m = n_tokens, .x = e->x, .x_stride = width, .w = l->qkv, .y = qkv, .y_stride = 3 * width}));
-    MQ_TRY(ops->attention(e->backend, &(mq_attention_args){.n_tokens = n_tokens,
-                                                           .n_seqs = n_seqs,
-                                                           .cu_seqlens = e->cu_seqlens,
-                                                           .n_heads = e->config.n_heads,
-                                                           .n_kv_heads = e->config.n_heads,
-                                                           .head_dim = head_dim,
-                                                           .q = qkv,
-                                                           .k = qkv + width,
-                                                           .v = qkv + 2 * width,
-                                                           .q_stride = 3 * width,
-                                                           .k_stride = 3 * width,
-                                                           .v_stride = 3 * width,
-                                                           .scale = 1.0f / sqrtf((float)head_dim),
-                                                           .y = mixed,
-                                                           .y_stride = width}));
-    MQ_TRY(ops->gemm(e->backend, &(mq_gemm_args){.m = n_tokens,
-                                                 .x = mixed,
-                                                 .x_stride = width,
-                                                 .w = l->out,
-                                                 .residual = e->x,
-                                                 .residual_stride = width,
-                                                 .ln_gamma = l->attention_gamma,
-                                                 .ln_beta = l->attention_beta,
-                                                 .ln_eps = eps,
-                                                 .y = e->x,
-                                                 .y_stride = width}));
-    MQ_TRY(ops->gemm(e->backend, &(mq_gemm_args){.m = n_tokens,
-                                                 .x = e->x,
-                                                 .x_stride = width,
-                                                 .w = l->up,
-                                                 .activation = e->config.activation,
-                                                 .y = e->wide,
-                                                 .y_stride = inner}));
-    MQ_TRY(ops->gemm(e->backend, &(mq_gemm_args){.m = n_tokens,
-                                                 .x = e->wide,
-                                                 .x_stride = inner,
-                                                 .w = l->down,
-                                                 .residual = e->x,
-                                                 .residual_stride = width,
-                                                 .ln_gamma = l->output_gamma,
-                                                 .ln_beta = l->output_beta,
-                                                 .ln_eps = eps,
-                                                 .y = e->x,
-                                                 .y_stride = width}));
-  }
-  MQ_TRY(ops->pool(e->backend, &(mq_pool_args){.n_tokens = n_tokens,
-                                               .n_seqs = n_seqs,
-                                               .cu_seqlens = e->cu_seqlens,
-                                               .width = e->config.width,
-                                               .x = e->x,
-                                               .pooling = e->config.pooling,
-                                               .normalize = e->config.normalize,
-                                               .y = e->pooled}));
-  MQ_TRY(ops->download(e->backend, y, e->pooled, (size_t)(n_seqs * width) * sizeof *y));
-done:
-  return status;
-}
-
-/* ---- texts to passages to vectors ---- */
-
-typedef struct passage {
-  int64_t row, first_id; /* its place in order of the texts; ids[first_id .. first_id + n) */
-  int32_t n;
-} passage;
-
-typedef struct work {
-  passage *passages;
-  int64_t n_passages, passage_capacity;
-  int32_t *ids;
-  int64_t n_ids, id_capacity;
-  mq_tokens tokens;
-  mq_buffer prompted;
-} work;
-
-static void work_free(work *w) {
-  free(w->passages);
-  free(w->ids);
-  mq_tokens_free(&w->tokens);
-  mq_buffer_free(&w->prompted);
-}
-
-static void add_passage(work *w) {
-  MQ_GROW(w->passages, w->n_passages, w->passage_capacity);
-  w->passages[w->n_passages] = (passage){w->n_passages, w->n_ids, (int32_t)w->tokens.n};
-  w->n_passages++;
-  if (w->n_ids + w->tokens.n > w->id_capacity) {
-    w->id_capacity = 2 * (w->n_ids + w->tokens.n);
-    w->ids = mq_realloc(w->ids, (size_t)w->id_capacity, sizeof *w->ids);
-  }
-  memcpy(w->ids + w->n_ids, w->tokens.ids, (size_t)w->tokens.n * sizeof *w->ids);
-  w->n_ids += w->tokens.n;
-}
-
-/* Adds the text's passages: the first window for one, at word boundaries for more. The prompt stands in front of each.
- */
-static mq_status cut_text(const mq_encoder *e, const char *text, size_t n_bytes, const char *prompt, int max_passages,
-                          work *w, bool *is_truncated) {
-  mq_status status = MQ_OK;
-  const size_t n_prompt = strlen(prompt);
-  const mq_encode_options options = {
-      .add_special_tokens = true, .max_tokens = e->window, .cut = max_passages > 1 ? MQ_CUT_WORDS : MQ_CUT_TOKENS};
-  *is_truncated = false;
-  for (int n = 0; n < max_passages; n++) {
-    const char *part = text;
-    size_t n_part = n_bytes;
-    if (n_prompt) {
-      mq_buffer_clear(&w->prompted);
-      mq_buffer_append(&w->prompted, prompt, n_prompt);
-      mq_buffer_append(&w->prompted, text, n_bytes);
-      part = w->prompted.at;
-      n_part = w->prompted.n;
-    }
-    MQ_TRY(mq_tokenizer_encode(e->tokenizer, part, n_part, &options, &w->tokens));
-    *is_truncated = w->tokens.is_truncated;
-    if (n > 0 && w->tokens.n <= e->n_special) /* only white space was left */
-      break;
-    add_passage(w);
-    if (!w->tokens.is_truncated || max_passages == 1)
-      break;
-    if ((size_t)w->tokens.n_bytes_read <= n_prompt) {
-      status = mq_fail(MQ_USAGE, "the prompt (%zu bytes) fills the window of %d tokens: no room for text", n_prompt,
-                       e->window);
-      goto done;
-    }
-    size_t n_read = (size_t)w->tokens.n_bytes_read - n_prompt;
-    text += n_read;
-    n_bytes -= n_read;
-  }
-done:
-  return status;
-}
-
-static int compare_length(const void *a, const void *b) {
-  const passage *x = a, *y = b;
-  if (x->n != y->n)
-    return x->n > y->n ? -1 : 1;
-  return x->row < y->row ? -1 : 1;
-}
-
-/* rows[n_passages, C] in order of the texts. Sorts w->passages, longest first, so that a pass holds sequences of like
- * length; each pass takes as many as fit. */
-static mq_status run_passes(mq_encoder *e, work *w, float *rows) {
-  mq_status status = MQ_OK;
-  const size_t width = (size_t)e->config.width;
-  int32_t *ids = mq_alloc((size_t)e->batch_tokens, sizeof *ids);
-  int32_t *cu_seqlens = mq_alloc((size_t)e->batch_tokens + 1, sizeof *cu_seqlens);
-  float *y = mq_alloc((size_t)MQ_MIN(w->n_passages, e->batch_tokens) * width, sizeof *y);
-  if (w->n_passages)
-    qsort(w->passages, (size_t)w->n_passages, sizeof *w->passages, compare_length);
-  for (int64_t first = 0, last; first < w->n_passages; first = last) {
-    int64_t n_tokens = 0;
-    if (mq_is_stopping()) {
-      status = mq_stopped();
-      goto done;
-    }
-    for (last = first;
-         last < w->n_passages && last - first < e->batch_tokens && n_tokens + w->passages[last].n <= e->batch_tokens;
-         last++) {
-      memcpy(ids + n_tokens, w->ids + w->passages[last].first_id, (size_t)w->passages[last].n * sizeof *ids);
-      n_tokens += w->passages[last].n;
-      cu_seqlens[last - first + 1] = (int32_t)n_tokens;
-    }
-    MQ_TRY(forward(e, last - first, ids, cu_seqlens, y));
-    for (int64_t i = first; i < last; i++)
-      memcpy(rows + (size_t)w->passages[i].row * width, y + (size_t)(i - first) * width, width * sizeof *y);
-  }
-done:
-  free(ids);
-  free(cu_seqlens);
-  free(y);
-  return status;
-}
-
-/* The mean of n rows, normalized if the model does; sums in double, in the order of the text. */
-static void mean_rows(int64_t n, int width, const float *rows, bool normalize, float *y) {
-  double squares = 0;
-  for (int c = 0; c < width; c++) {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-      sum += (double)rows[i * width + c];
-    y[c] = (float)(sum / (double)n);
-    squares += (double)y[c] * (double)y[c];
-  }
-  if (normalize) {
-    float scale = (float)(1 / fmax(sqrt(squares), 1e-12));
-    for (int c = 0; c < width; c++)
-      y[c] *= scale;
-  }
-}
-
-static bool is_finite_row(int width, const float *row) {
-  for (int c = 0; c < width; c++)
-    if (!isfinite(row[c]))
-      return false;
-  return true;
-}
-
-mq_status mq_encoder_embed(mq_encoder *e, int64_t n, const char *const *texts, const size_t *n_bytes,
-                           const mq_embed_options *options, float *vectors, char **errors, mq_embed_stats *stats) {
-  mq_status status = MQ_OK;
-  const int width = e->config.width;
-  const char *prompt = options && options->prompt ? options->prompt : e->config.default_prompt;
-  const int max_passages = options ? MQ_MAX(options->max_passages, 1) : 1;
-  mq_embed_stats counted = {0};
-  work w = {0};
-  int64_t *first_row = mq_alloc((size_t)n + 1, sizeof *first_row); /* text i has rows first_row[i] .. first_row[i+1] */
-  float *rows = NULL;
-  prompt = prompt ? prompt : "";
-  memset(vectors, 0, (size_t)n * (size_t)width * sizeof *vectors);
-  if (errors)
-    memset(errors, 0, (size_t)n * sizeof *errors);
-  if (*prompt && !e->config.prompt_counts) {
-    status = mq_fail(MQ_DATA,
-                     "%s: include_prompt is false (the prompt's tokens are left out of the pooling): such a model "
-                     "is supported only without a prompt",
-                     e->config.folder);
-    goto done;
-  }
-  for (int64_t i = 0; i < n; i++) {
-    bool is_truncated;
-    const int64_t n_passages = w.n_passages, n_ids = w.n_ids;
-    status = cut_text(e, texts[i], n_bytes[i], prompt, max_passages, &w, &is_truncated);
-    if (status == MQ_DATA && errors) {
-      errors[i] = mq_strdup(mq_status_message());
-      counted.n_failed++;
-      w.n_passages = n_passages;
-      w.n_ids = n_ids;
-    } else if (status != MQ_OK) {
-      mq_fail_within(status, "text %lld", (long long)i);
-      goto done;
-    } else {
-      counted.n_truncated += is_truncated;
-    }
-    first_row[i + 1] = w.n_passages;
-    if (stats && stats->text_tokens)
-      stats->text_tokens[i] = (int32_t)(w.n_ids - n_ids);
-  }
-  rows = mq_alloc((size_t)w.n_passages + 1, (size_t)width * sizeof *rows);
-  MQ_TRY(run_passes(e, &w, rows));
-  for (int64_t i = 0; i < n; i++) {
-    const int64_t n_rows = first_row[i + 1] - first_row[i];
-    float *vector = vectors + i * width;
-    if (n_rows == 1)
-      memcpy(vector, rows + first_row[i] * width, (size_t)width * sizeof *vector);
-    else if (n_rows > 1)
-      mean_rows(n_rows, width, rows + first_row[i] * width, e->config.normalize, vector);
-    if (is_finite_row(width, vector))
-      continue;
-    memset(vector, 0, (size_t)width * sizeof *vector);
-    status = mq_fail(MQ_DATA, "text %lld: its vector is not finite: are the weights damaged?", (long long)i);
-    if (!errors)
-      goto done;
-    errors[i] = mq_strdup(mq_status_message());
-    counted.n_failed++;
-    status = MQ_OK;
-  }
-  if (stats) {
-    stats->n_texts += n;
-    stats->n_tokens += w.n_ids;
-    stats->n_truncated += counted.n_truncated;
-    stats->n_failed += counted.n_failed;
-  }
-done:
-  for (int64_t i = 0; errors && status != MQ_OK && i < n; i++) {
-    free(errors[i]);
-    errors[i] = NULL;
-  }
-  work_free(&w);
-  free(first_row);
-  free(rows);
-  return status;
 }

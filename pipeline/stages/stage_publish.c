@@ -48,13 +48,31 @@ done:
   return status;
 }
 
+/* Digest of the algorithms that the run's matrix products took (run.h: gemm.json); "" on the CPU. */
+static mq_status gemm_digest(const mq_context *context, char text[MQ_DIGEST_TEXT]) {
+  mq_status status = MQ_OK;
+  mq_digest digest;
+  char *path = mq_path_join(context->run_folder, "gemm.json");
+  text[0] = 0;
+  if (mq_exists(path)) {
+    MQ_TRY(mq_digest_file(path, &digest, NULL));
+    mq_digest_text(&digest, text);
+  }
+done:
+  free(path);
+  return status;
+}
+
 /* What each file of a release says of itself. */
 static mq_status write_attributes(mq_artifact_writer *writer, const mq_context *context, const mq_artifact *embed) {
   mq_status status = MQ_OK;
   static const char *const of_model[][2] = {{"model", "model"}, {"model_digest", "encoder_digest"}, {"dtype", "dtype"}};
   const char *slash = strrchr(context->run_folder, '/');
-  char date[11];
+  char date[11], gemm[MQ_DIGEST_TEXT];
   mq_format_date(context->job->date, date);
+  MQ_TRY(gemm_digest(context, gemm));
+  MQ_TRY(mq_artifact_attribute_text(writer, "/", "backend", context->ops->name));
+  MQ_TRY(mq_artifact_attribute_text(writer, "/", "gemm_digest", gemm));
   MQ_TRY(mq_artifact_attribute_i64(writer, "/", "format_version", MQ_RELEASE_FORMAT));
   MQ_TRY(mq_artifact_attribute_text(writer, "/", "run_id", slash ? slash + 1 : context->run_folder));
   MQ_TRY(mq_artifact_attribute_text(writer, "/", "job", context->job->name));
@@ -179,9 +197,13 @@ static mq_status write_vectors(mq_artifact_writer *writer, const mq_context *con
   const mq_shard *shard;
   double *sum = NULL;
   float *mean = NULL;
-  char *digest = NULL, *other = NULL;
+  char *digest = NULL, *other = NULL, *backend = NULL;
+  int64_t n_redone = 0; /* titles of shards that the device computed wrongly, and then the CPU */
   for (int64_t row = 0; row < n_titles; row = shard->last) {
     MQ_TRY(sharded_seek(embed, row, &shard));
+    MQ_TRY(mq_artifact_get_text(embed->file, "/", "backend", &backend));
+    n_redone += strcmp(backend, context->ops->name) ? shard->last - shard->first : 0;
+    free(backend);
     MQ_TRY(sharded_column(embed, "embed/vector", MQ_F16, &width, &data));
     MQ_TRY(mq_artifact_get_text(embed->file, "/", "model_digest", &other));
     if (!digest) { /* the first shard */
@@ -211,6 +233,7 @@ static mq_status write_vectors(mq_artifact_writer *writer, const mq_context *con
     status = mq_fail(MQ_DATA, "the catalog has no titles: there is nothing to publish");
     goto done;
   }
+  MQ_TRY(mq_artifact_attribute_i64(writer, "titles", "n_redone_on_cpu", n_redone));
   for (int64_t c = 0; c < width; c++)
     mean[c] = (float)(sum[c] / (double)n_titles);
   MQ_TRY(mq_artifact_write(writer, "search/mean", MQ_F32, 1, &width, mean));

@@ -153,7 +153,7 @@ static void complaints_come_in_the_order_of_the_lines_and_end(void **state) {
              "job.yaml:10: the key \"output\" is given twice, first on line 2: remove one");
   parse_says("job.yaml", "stages: {match: {top_k: x}}\nweather: 1\n" LEAST "stage: 2\n", MQ_CONFIG,
              "job.yaml:1: stages.match.top_k: \"x\" is not a whole number (1 to 1000)\n"
-             "job.yaml:2: weather: unknown key: known here are name, inputs, privacy, models, stages, output\n"
+             "job.yaml:2: weather: unknown key: known here are name, inputs, privacy, device, models, stages, output\n"
              "job.yaml:11: stage: unknown key: did you mean \"stages\"?");
   mq_buffer text = {0}, expected = {0};
   mq_buffer_text(&text, LEAST);
@@ -161,7 +161,7 @@ static void complaints_come_in_the_order_of_the_lines_and_end(void **state) {
     mq_buffer_printf(&text, "top_%d: 1\n", i);
   for (int i = 0; i < 12; i++)
     mq_buffer_printf(&expected,
-                     "job.yaml:%d: top_%d: unknown key: known here are name, inputs, privacy, models, stages, output\n",
+                     "job.yaml:%d: top_%d: unknown key: known here are name, inputs, privacy, device, models, stages, output\n",
                      9 + i, i);
   mq_buffer_text(&expected, "job.yaml: and 3 more");
   parse_says("job.yaml", text.at, MQ_CONFIG, expected.at);

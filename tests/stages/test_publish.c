@@ -160,6 +160,7 @@ static void write_upstream(int64_t title_rows, int64_t viewer_rows) {
     writer = shard_begin("embed", s);
     GOOD(mq_artifact_attribute_text(writer, "", "model", "tiny"));
     GOOD(mq_artifact_attribute_text(writer, "", "model_digest", "0123456789abcdef"));
+    GOOD(mq_artifact_attribute_text(writer, "", "backend", "cpu"));
     GOOD(mq_artifact_attribute_text(writer, "", "dtype", "float32"));
     GOOD(mq_artifact_write(writer, "embed/vector", MQ_F16, 2, (int64_t[]){n, WIDTH}, vector));
     write_column(writer, "embed/n_tokens", MQ_I32, n, n_tokens);
@@ -211,7 +212,7 @@ static void prepare(const char *name, int64_t title_rows, int64_t viewer_rows, i
   job.encoder.query_prompt = "query: ";
   job.output.part_viewers = part_viewers;
   free((char *)context.run_folder);
-  context = (mq_context){.job = &job, .run_folder = mq_format("%s/%s/night", root, name)};
+  context = (mq_context){.job = &job, .ops = mq_ops_cpu(), .run_folder = mq_format("%s/%s/night", root, name)};
   write_upstream(title_rows, viewer_rows);
 }
 
@@ -340,6 +341,7 @@ static void shards_that_do_not_fit_together_are_refused(void **state) {
     int64_t n = has_other_model ? 3 : 2; /* shard 1 has rows 4 .. 7 */
     writer = shard_begin("embed", 1);
     GOOD(mq_artifact_attribute_text(writer, "", "model_digest", "another"));
+    GOOD(mq_artifact_attribute_text(writer, "", "backend", "cpu"));
     GOOD(mq_artifact_write(writer, "embed/vector", MQ_F16, 2, (int64_t[]){n, WIDTH}, vector));
     write_column(writer, "embed/n_tokens", MQ_I32, n, n_tokens);
     shard_end(writer);
