@@ -1,5 +1,5 @@
-/* segments: which sequence (or label, or viewer) does an item of a packed tensor belong to? Found by the warp that asks,
- * from the offsets alone, so that no plan has to be made on the host. */
+/* segments: which sequence (or label, or viewer) does an item of a packed tensor belong to? Found by the warp that
+ * asks, from the offsets alone, so that no plan has to be made on the host. */
 #ifndef MQ_KERNELS_CUDA_SEGMENTS_CUH
 #define MQ_KERNELS_CUDA_SEGMENTS_CUH
 

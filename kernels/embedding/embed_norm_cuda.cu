@@ -20,7 +20,8 @@ __global__ void __launch_bounds__(ROW_THREADS)
   const int64_t t = r.is_valid ? r.index : n_tokens - 1; /* the tail searches along */
   r.load(token + static_cast<int64_t>(ids[t]) * width);
   if (position) {
-    const int b = find_segment<(Shape::LANES < 32 ? Shape::LANES : 32)>(n_seqs, t, [=](int i) { return cu_seqlens[i]; });
+    const int b =
+        find_segment<(Shape::LANES < 32 ? Shape::LANES : 32)>(n_seqs, t, [=](int i) { return cu_seqlens[i]; });
     r.add(position + (t - cu_seqlens[b] + position_offset) * width);
   }
   if (type)

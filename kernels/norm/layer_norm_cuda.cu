@@ -1,6 +1,6 @@
 /* layer_norm: y[t] = (s - mean(s)) / sqrt(mean((s - mean(s))^2) + eps) * gamma + beta, s = x[t] + residual[t].
- *   x, residual, y [T,C] bf16; gamma, beta [C] fp32; T any number, C a multiple of 8 up to 8,192. y may be x or residual.
- *   16, 32 or 256 threads per row, 16-byte loads, the row stays in registers; orders of the sums: row.cuh.
+ *   x, residual, y [T,C] bf16; gamma, beta [C] fp32; T any number, C a multiple of 8 up to 8,192. y may be x or
+ * residual. 16, 32 or 256 threads per row, 16-byte loads, the row stays in registers; orders of the sums: row.cuh.
  *   Bytes moved: 4*T*C (6 with residual): a copy, judge it by that.
  *   Ba, Kiros & Hinton 2016, "Layer Normalization". Oracle: layer_norm_cpu.c. */
 #include "kernels/norm/row.cuh"
