@@ -76,7 +76,10 @@ struct runtime_state {
   std::map<char *, host_range> pinned;
   std::map<char *, size_t> device; /* cudaMalloc's */
   size_t device_bytes = 0, device_limit;
-  int64_t clock_offset_ns = 0;
+  /* The device's clock stands still between operations that are run in one go, so that the time between two events is
+   * that of what lies between them. */
+  int64_t device_ns = 0;
+  int64_t duration_ns; /* of the running operation, -1: measured */
   uint64_t random;
 
   runtime_state() {
@@ -98,10 +101,10 @@ uint32_t next_random() { /* splitmix64 */
   return static_cast<uint32_t>((z ^ z >> 31) >> 32);
 }
 
-int64_t clock_ns() {
+int64_t host_ns() {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * int64_t{1000000000} + now.tv_nsec + state().clock_offset_ns;
+  return now.tv_sec * int64_t{1000000000} + now.tv_nsec;
 }
 
 /* ---- queues ---- */
@@ -124,8 +127,11 @@ bool can_run(const queue &work) {
 void run_head(queue &work) {
   operation head = std::move(work.pending.front());
   work.pending.pop_front();
+  state().duration_ns = -1;
+  const int64_t start_ns = host_ns();
   if (sticky_error == cudaSuccess)
     head.run();
+  state().device_ns += state().duration_ns >= 0 ? state().duration_ns : host_ns() - start_ns;
   work.n_done++;
 }
 
@@ -152,7 +158,14 @@ void run_towards(const dependency &target) {
   run_head(*work);
 }
 
+/* Time that the host took since the device ran last. */
+void wake_device() {
+  if (state().device_ns < host_ns())
+    state().device_ns = host_ns();
+}
+
 void run_until(const dependency &target) {
+  wake_device();
   while (!is_done(target))
     run_towards(target);
 }
@@ -272,8 +285,8 @@ void report_misuse(const char *where, const char *format, ...) {
   add_finding(SIMT_CHECK_HOST, where, text);
 }
 
-void advance_clock(int64_t n_ns) {
-  state().clock_offset_ns += n_ns;
+void set_duration(int64_t n_ns) {
+  state().duration_ns = n_ns;
 }
 
 /* A launch of whatever kind. Its own failure, and one that is injected, shows when it runs, and then for good. */
@@ -309,9 +322,8 @@ cudaError_t simt_enqueue(cudaStream_t stream, const launch_data &data, std::func
   if (call.error == cudaSuccess && (data.n_threads < 1 || data.n_threads > 1024 || grid.x < 1 || grid.x > 0x7fffffffu ||
                                     grid.y < 1 || grid.y > 65535 || grid.z < 1 || grid.z > 65535 ||
                                     data.shared_bytes < 0 || data.shared_bytes > device_shared_bytes())) {
-    report_misuse(data.kernel.c_str(),
-                  "%u x %u x %u blocks of %d threads with %d shared bytes (limit %d) do not launch", grid.x, grid.y,
-                  grid.z, data.n_threads, data.shared_bytes, device_shared_bytes());
+    report_misuse(data.kernel, "%u x %u x %u blocks of %d threads with %d shared bytes (limit %d) do not launch",
+                  grid.x, grid.y, grid.z, data.n_threads, data.shared_bytes, device_shared_bytes());
     call.error = cudaErrorInvalidValue;
   }
   return enqueue_launch(stream_of(stream), call, data.kernel, std::move(launch));
@@ -577,6 +589,7 @@ cudaError_t cudaStreamQuery(cudaStream_t on) {
     return call.done(cudaErrorInvalidResourceHandle);
   if (is_done(all_of(stream->work)))
     return cudaSuccess;
+  wake_device();
   run_towards(all_of(stream->work)); /* so that asking again and again comes to an end */
   return call.done(sticky_error != cudaSuccess ? sticky_error : cudaErrorNotReady);
 }
@@ -645,7 +658,10 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t on) {
   if (stream->capture)
     return cudaSuccess;
   const std::shared_ptr<int64_t> at_ns = std::make_shared<int64_t>(0);
-  enqueue(stream, [=] { *at_ns = clock_ns(); });
+  enqueue(stream, [=] {
+    *at_ns = state().device_ns;
+    set_duration(0);
+  });
   event->recorded = all_of(stream->work);
   event->at_ns = at_ns;
   return cudaSuccess;
@@ -661,6 +677,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
     return call.done(cudaErrorStreamCaptureUnsupported);
   if (is_done(event->recorded))
     return cudaSuccess;
+  wake_device();
   run_towards(event->recorded);
   return call.done(sticky_error != cudaSuccess ? sticky_error : cudaErrorNotReady);
 }

@@ -20,8 +20,9 @@ namespace simt {
  * and again for every launch of a graph that it was captured into: it owns copies of its arguments. */
 cudaError_t enqueue_host(cudaStream_t stream, const char *name, std::function<void()> run);
 
-/* Moves the clock that events read forwards: host code that stands in for a slow kernel need not be slow. */
-void advance_clock(int64_t n_ns);
+/* Says, inside such code, how long events are to believe that it took: timings that choose do not depend on the
+ * machine that tests run on. */
+void set_duration(int64_t n_ns);
 
 /* 10 * major + minor of the emulated device: MARQUEE_SIMT_COMPUTE, 90 unless said. */
 int device_compute();
