@@ -38,7 +38,7 @@ namespace simt {
 enum {
   WARP_THREADS = 32,
   MAX_THREADS = 1024,          /* of a block */
-  MAX_AGENTS = 256,            /* of a block, behind the threads */
+  MAX_AGENTS = 64,             /* of a block, behind the threads */
   SHARED_WINDOW = 256 * 1024,  /* the host addresses of a block's shared memory are a window of this size and alignment */
   EXCHANGE_BYTES = 64,         /* what a lane can hand to the other lanes at a meeting */
 };
@@ -65,10 +65,12 @@ inline uint32_t epoch_own(epoch e) {
 struct sync_clock {
   clock_vector *known = nullptr, *known_async = nullptr;
   /* the vectors that were last merged into the two above: threads mostly share one, which is then merged once */
-  const clock_vector *merged = nullptr, *merged_async = nullptr;
-  /* joins of acquire are kept for the next thread that brings the same vectors */
+  clock_vector *merged = nullptr, *merged_async = nullptr;
+  /* a join made by acquire, kept for the next thread that brings the same vector */
   clock_vector *from = nullptr, *result = nullptr, *from_async = nullptr, *result_async = nullptr;
 };
+/* Vectors of a block are all taken back when the next block begins: whoever keeps sync_clocks longer sets them to
+ * sync_clock() then (async_block_begin), without clock_clear. */
 struct thread;
 void clock_release(sync_clock *clock, thread *t); /* t's accesses so far are before what follows acquire; ticks t */
 void clock_release_agent(sync_clock *clock, epoch agent); /* so are an agent's up to this epoch, in both proxies */
@@ -186,10 +188,11 @@ epoch agent_tick(int agent);
 enum access : unsigned {
   READ = 0,
   WRITE = 1,
-  ATOMIC = 2,      /* read-modify-write or store that races with no other atomic */
+  ATOMIC = 2,      /* | READ or WRITE: races with no other atomic */
   ASYNC_PROXY = 4, /* | READ or WRITE: by wgmma or a bulk copy: ordered by known_async */
   BARRIER = 8,     /* | any: an mbarrier twin's own access: allowed on cells marked CELL_BARRIER, no race is looked for */
   NO_STATISTICS = 16,
+  UPDATE = 32 | ATOMIC | WRITE, /* read-modify-write */
 };
 /* Says that the current thread accesses these bytes of shared or global memory: bounds, allocation, initialisation, races,
  * statistics. Call it before the access. Addresses elsewhere (stack) pass if they are this fiber's. Each side's
@@ -216,6 +219,8 @@ enum cell_flag : uint32_t { /* of shared memory */
   CELL_SPLIT = 32,   /* its four bytes have cells of their own */
 };
 void cells_mark(const void *shared, size_t n_bytes, uint32_t set, uint32_t clear);
+/* Who wrote the 4 bytes at this address of the window last; 0 if nobody did, or only parts of them. */
+epoch cell_writer(uint32_t shared_offset);
 
 /* Statistics of bytes that a bulk copy moves on behalf of nobody's loads: counted by record/record_by on global memory
  * already; nothing else to call. Extra shared-memory wavefronts that a twin knows of: */
@@ -260,18 +265,19 @@ void arena_set_written(const void *p, size_t n_bytes, bool is_written);
 /* ---- launches ---- */
 
 struct launch_data {
-  std::string kernel;
+  const char *kernel; /* a literal */
   int64_t stated_read, stated_written, stated_flops;
   dim3 grid;
   int n_threads, shared_bytes;
 };
 /* Runs all blocks now, in an order by seed. cudaErrorInvalidValue / InvalidConfiguration for a launch that no device
  * takes; cudaErrorLaunchFailure after a finding. body(arguments) is one thread's kernel call. */
-cudaError_t run(const launch_data &launch, void (*body)(const void *), const void *arguments);
+cudaError_t run(const launch_data &data, void (*body)(const void *), const void *arguments);
 
 } /* namespace simt */
 
-/* How a launch gets into a stream: the runtime defines it; without one (weak) it runs at once. */
+/* How a launch gets into a stream: the runtime defines it; without one (weak) it runs at once. It may be called again,
+ * once per launch of a graph. */
 extern "C++" cudaError_t simt_enqueue(cudaStream_t stream, const simt::launch_data &data,
                                       std::function<cudaError_t()> launch);
 
@@ -281,6 +287,7 @@ namespace simt {
  * wgmma groups, checks that nothing is left in flight at the end. */
 void async_block_begin(void);
 void async_block_end(void); /* all threads are done, deferred actions have run; may call report_for */
+void async_deadlock(void);  /* no thread can go on: says what it knows of the reasons by report_for, before the rest */
 
 #define MQ_SIMT_PLAIN __attribute__((no_sanitize("thread")))
 
