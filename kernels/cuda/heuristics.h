@@ -20,8 +20,8 @@ struct attention_tiles {
 };
 constexpr attention_tiles ATTENTION_TILES[] = {
     {32, 256, 4, 4, 2, 3, 4}, /* short warps take 16 rows: half of the table's columns never change a bit, but */
-    {64, 128, 3, 4, 2, 3, 4}, /* short_rows does on sm_90a, where the tile kernel sums 128 keys at a time */
-    {80, 112, 3, 8, 1, 2, 3}, {96, 96, 2, 8, 1, 2, 3}, {128, 64, 2, 8, 1, 2, 2},
+    {64, 128, 2, 4, 2, 3, 4}, /* short_rows does on sm_90a, where the tile kernel sums 128 keys at a time */
+    {80, 112, 2, 8, 1, 2, 3}, {96, 96, 2, 8, 1, 2, 3}, {128, 64, 2, 8, 1, 2, 2},
 };
 constexpr int ATTENTION_SHORT_WARPS = 4;
 /* Three blocks of 53 KiB (+1 KiB each) on an A100 (164 KiB), four on an H100 (228 KiB). */
@@ -34,5 +34,26 @@ constexpr const attention_tiles *attention_tiles_of(int head_dim) {
       return &tiles;
   return nullptr;
 }
+
+/* top_k (kernels/topk): items of a tile; up to how many chunks of 64 columns the queries stay in shared memory on sm_90
+ * (128 queries by 384: 96 KiB, which leaves three stages of items); entries of a candidate list, which must hold what lies
+ * within rounding of the k-th besides the k, and is cut back each time it is full (the first 2k of N are all kept, then
+ * about k ln(N / 2k)); threads and survivors of a query in the second pass. */
+constexpr int TOP_K_ITEMS_SM80 = 128, TOP_K_ITEMS_SM90 = 256;
+constexpr int TOP_K_RESIDENT_CHUNKS = 6;
+constexpr int TOP_K_MIN_TILES = 4; /* of a piece, when few queries make us cut the items */
+constexpr int top_k_capacity(int k) {
+  return k == 1 ? 64 : (2 * k + 160) / 32 * 32;
+}
+constexpr int top_k_threads(int k) {
+  return k <= 16 ? 32 : k <= 256 ? 128 : 256;
+}
+constexpr int top_k_max_survivors(int k) { /* a power of two, >= capacity: one list never overflows it */
+  int n = 128;
+  while (n < top_k_capacity(k))
+    n *= 2;
+  return n;
+}
+constexpr size_t TOP_K_SCRATCH_BYTES = size_t(512) << 20; /* wished for; less is tried when memory is short */
 
 #endif

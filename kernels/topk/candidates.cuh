@@ -1,0 +1,372 @@
+/* candidates: the lists of items that may belong to a query's best k, and the thresholds that keep them short. Shared
+ * by the first passes of sm_80 and sm_90a (first_pass_cuda.cu), whose score fragments agree, and by topk_cuda.cu.
+ *
+ * What is certified. With q_b, x_b the bfloat16 roundings, dq = q - q_b, dx = x - x_b and s the tensor cores' sum of
+ * q_b . x_b, the score of the CPU's chain of fused multiply-adds lies within s +- m,
+ *   m = |dq||x| + |q_b||dx|          q.x - q_b.x_b = dq.x + q_b.dx, Cauchy-Schwarz
+ *     + 5u (C + 16) |q||x|           u = 2^-24: roundings of both sums, see below
+ *     + 2^-21 |bias| + 2^-100        adding the bias, twice; products too small for float32
+ * The CPU's chain of C roundings is off by at most C u |q||x| (1 + Cu). A tensor core adds g products (g >= 4 on every
+ * device from sm_80) to its accumulator after shifting all g + 1 terms to the largest exponent, cutting each below
+ * 2^-23 of the largest, and cuts the sum once more: (g + 2) 2^-23 per g products, <= 3 C u sum|q_b x_b|, and |q_b||x_b|
+ * <= 1.008 |q||x| (Fasi, Higham, Mikaitis, Pranesh 2021, "Numerical behavior of NVIDIA tensor cores"). That is 4.03 C
+ * u; the rest of 5u (C + 16) pays for every rounding of the bounds themselves. Norms are rounded up (bounds_kernel,
+ * queries_kernel). A row that is not finite or longer than 2^59 has infinite ones: then m is infinite, and the pair
+ * always survives.
+ *
+ * A list's threshold is a number that k of its entries reach even with their lower bounds s - m; an item whose upper
+ * bound s + m is below it has k items strictly above it, whatever the ties. In the first pass a score costs one
+ * comparison: with the threshold less the largest m of its tile. What passes is looked at one row of 32 items at a
+ * time: own m, filters, then appended. A full list is cut back to what reaches its threshold, risen to the k-th best
+ * lower bound; if nothing can go, it is given up (count -1) and the query takes the slow exact path (topk_cuda.cu). */
+#ifndef MQ_KERNELS_TOPK_CANDIDATES_CUH
+#define MQ_KERNELS_TOPK_CANDIDATES_CUH
+
+#include "kernels/topk/first_pass.h"
+
+namespace {
+
+constexpr float TINY_MARGIN = 7.8886090522101181e-31f; /* 2^-100 */
+constexpr float LARGEST_NORM = 5.7646075230342349e17f; /* 2^59: no sum of products comes near float32's largest */
+constexpr uint32_t NAN_BITS = 0x7fc00000u;
+
+/* Unsigned integers in the order of floats. */
+__device__ __forceinline__ uint32_t ordered_bits(float x) {
+  const uint32_t bits = ptx::float_bits(x);
+  return bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u);
+}
+__device__ __forceinline__ float ordered_float(uint32_t bits) {
+  return ptx::bits_float(bits ^ (bits >> 31 ? 0x80000000u : 0xffffffffu));
+}
+
+template <bool BLOCK> __device__ __forceinline__ void sync_group() {
+  if (BLOCK)
+    ptx::sync_threads();
+  else
+    ptx::sync_warp();
+}
+
+constexpr int HISTOGRAM_BINS = 256, HISTOGRAM_WORDS = HISTOGRAM_BINS + 4;
+
+/* A number that at least k entries of the lists reach with their lower bounds (bounds[].x), next to the largest such:
+ * two digits of 8 bits below the leading bit in which the lower bounds above `floor` differ. `floor` where there are
+ * fewer than k of those. All threads of the warp or block call it and get the same. */
+template <bool BLOCK>
+__device__ __forceinline__ float threshold_of(const float2 *bounds, const int *counts, int n_lists, int capacity, int k,
+                                              float floor, uint32_t *histogram) {
+  const int thread = BLOCK ? static_cast<int>(threadIdx.x) : ptx::lane_id();
+  const int n_threads = BLOCK ? static_cast<int>(blockDim.x) : 32;
+  const int lane = ptx::lane_id();
+  uint32_t *total = histogram + HISTOGRAM_BINS;
+  const uint32_t above = ordered_bits(floor);
+  uint32_t smallest = 0xffffffffu, largest = 0, n = 0;
+  for (int list = 0; list < n_lists; list++)
+    for (int i = thread; i < counts[list]; i += n_threads) {
+      const uint32_t bits = ordered_bits(bounds[static_cast<int64_t>(list) * capacity + i].x);
+      if (bits > above) {
+        smallest = bits < smallest ? bits : smallest;
+        largest = bits > largest ? bits : largest;
+        n++;
+      }
+    }
+  for (int step = 16; step; step >>= 1) {
+    const uint32_t other_smallest = ptx::shuffle_xor(smallest, step), other_largest = ptx::shuffle_xor(largest, step);
+    smallest = other_smallest < smallest ? other_smallest : smallest;
+    largest = other_largest > largest ? other_largest : largest;
+    n += ptx::shuffle_xor(n, step);
+  }
+  if (BLOCK) {
+    sync_group<BLOCK>();
+    if (thread == 0) {
+      total[0] = 0xffffffffu;
+      total[1] = total[2] = 0;
+    }
+    sync_group<BLOCK>();
+    if (lane == 0) {
+      ptx::atomic_min(&total[0], smallest);
+      ptx::atomic_max(&total[1], largest);
+      ptx::atomic_add(&total[2], n);
+    }
+    sync_group<BLOCK>();
+    smallest = total[0];
+    largest = total[1];
+    n = total[2];
+  }
+  if (n < static_cast<uint32_t>(k))
+    return floor;
+  const int width = 32 - ptx::leading_zeros((largest - smallest) | 1), first_shift = width > 8 ? width - 8 : 0;
+  const int last_shift = first_shift > 8 ? first_shift - 8 : 0;
+  uint32_t base = smallest, needed = static_cast<uint32_t>(k), n_bins = HISTOGRAM_BINS;
+  for (int shift = first_shift;; shift = last_shift) {
+    /* Bin of an entry: (bits - base) >> shift; entries below base or behind the bins are settled already. */
+    sync_group<BLOCK>();
+    for (int bin = thread; bin < HISTOGRAM_BINS; bin += n_threads)
+      histogram[bin] = 0;
+    sync_group<BLOCK>();
+    for (int list = 0; list < n_lists; list++)
+      for (int i = thread; i < counts[list]; i += n_threads) {
+        const uint32_t bits = ordered_bits(bounds[static_cast<int64_t>(list) * capacity + i].x);
+        const uint32_t bin = (bits - base) >> shift;
+        if (bits >= base && bits > above && bin < n_bins)
+          ptx::atomic_add(&histogram[bin], 1);
+      }
+    sync_group<BLOCK>();
+    /* The highest bin at or above which `needed` entries lie; a lane has 8 bins, lane 31 the highest. */
+    uint32_t mine = 0, suffix;
+    for (int j = 0; j < 8; j++)
+      mine += histogram[8 * lane + j];
+    suffix = mine;
+    for (int step = 1; step < 32; step <<= 1) {
+      const uint32_t further = ptx::shuffle_down(suffix, step);
+      suffix += lane + step < 32 ? further : 0;
+    }
+    const uint32_t enough = ptx::ballot(suffix >= needed); /* lanes 0 .. some */
+    const int holder = 31 - ptx::leading_zeros(enough | 1);
+    uint32_t left = needed - ptx::shuffle(suffix - mine, holder);
+    int bin = 8 * holder + 7;
+    for (uint32_t here; bin > 8 * holder && (here = histogram[bin]) < left; bin--)
+      left -= here;
+    base += static_cast<uint32_t>(bin) << shift;
+    needed = left;
+    if (shift == last_shift)
+      break;
+    n_bins = 1u << (first_shift - last_shift);
+  }
+  return ordered_float(base);
+}
+
+/* ---- in the first pass: 16 queries of a warp ---- */
+
+/* Of one query, in shared memory. */
+struct alignas(16) candidate_row {
+  float threshold;
+  float by_norm, by_error; /* m = by_norm * |x| + by_error * |dx| + ... */
+  int count;               /* -1: given up */
+};
+
+constexpr int STAGE_PITCH = 40; /* float2 stores of 4 rows by 4 lanes meet no bank twice */
+struct candidate_scratch {      /* of a warp */
+  float stage[16 * STAGE_PITCH];
+  uint32_t histogram[HISTOGRAM_WORDS];
+};
+
+__device__ __forceinline__ bool is_excluded(const first_pass &p, int query, uint32_t item) {
+  if (!p.exclude_offsets)
+    return false;
+  int64_t low = p.exclude_offsets[query], high = p.exclude_offsets[query + 1];
+  const int64_t end = high;
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (p.exclude[middle] < item)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low < end && p.exclude[low] == item;
+}
+
+__device__ __forceinline__ bool is_allowed(const first_pass &p, int query, uint32_t item) {
+  if (!p.allowed)
+    return true;
+  const int64_t group = p.group ? p.group[query] : 0;
+  return p.allowed[group * p.n_words + item / 64] >> (item % 64) & 1;
+}
+
+/* Raises the row's threshold and takes out what does not reach it. */
+__device__ __forceinline__ void cut_back(const first_pass &p, candidate_row *row, int64_t list, uint32_t *histogram) {
+  const int lane = ptx::lane_id();
+  const int64_t first = list * p.capacity;
+  ptx::sync_warp();
+  const int n = row->count;
+  const float before = row->threshold;
+  const float threshold = threshold_of<false>(p.bounds + first, &row->count, 1, p.capacity, p.k, before, histogram);
+  int kept = 0;
+  for (int i = 0; i < n; i += 32) {
+    const bool is_here = i + lane < n;
+    const float2 bound = is_here ? p.bounds[first + i + lane] : float2{-INFINITY, -INFINITY};
+    const uint32_t item = is_here ? p.item[first + i + lane] : 0;
+    const bool keeps = is_here && !(bound.y < threshold);
+    const uint32_t mask = ptx::ballot(keeps);
+    ptx::sync_warp();
+    if (keeps) {
+      const int at = kept + ptx::popcount(mask & ((1u << lane) - 1));
+      p.bounds[first + at] = bound;
+      p.item[first + at] = item;
+    }
+    kept += ptx::popcount(mask);
+    ptx::sync_warp();
+  }
+  if (lane == 0) {
+    row->threshold = threshold;
+    row->count = kept;
+  }
+  ptx::sync_warp();
+}
+
+/* The rows' state; first_query may lie behind the last. */
+__device__ __forceinline__ void candidates_begin(const first_pass &p, candidate_row *rows, int first_query) {
+  const int lane = ptx::lane_id();
+  if (lane < 16) {
+    const bool is_query = first_query + lane < p.n_queries;
+    const float2 by = is_query ? p.query_bound[first_query + lane] : float2{0.0f, 0.0f};
+    rows[lane] = {is_query ? -INFINITY : INFINITY, by.x, by.y, is_query ? 0 : -1};
+  }
+  ptx::sync_warp();
+}
+
+/* Scores of 16 queries against the N items of a tile, in the fragments of mma and wgmma: row lane/4 + 8r, column
+ * 8j + 2(lane%4) + c in acc[4j + 2r + c]. */
+template <int N>
+__device__ __forceinline__ void candidates_collect(float (&acc)[N / 2], const first_pass &p, candidate_row *state,
+                                                   candidate_scratch *scratch, int first_query, int split,
+                                                   int64_t tile) {
+  const int lane = ptx::lane_id(), column = 2 * (lane & 3);
+  const int64_t first_item = tile * N;
+  const float4 most = p.tile_bound[tile];
+  candidate_row row0 = state[lane >> 2], row1 = state[(lane >> 2) + 8];
+  if (p.bias) {
+    const float2 *bias = reinterpret_cast<const float2 *>(p.bias + first_item + column);
+#pragma unroll
+    for (int j = 0; j < N / 8; j++) {
+      const float2 b = bias[4 * j];
+      acc[4 * j] += b.x;
+      acc[4 * j + 1] += b.y;
+      acc[4 * j + 2] += b.x;
+      acc[4 * j + 3] += b.y;
+    }
+  }
+  if (first_item + N > p.n_items) { /* the last tile */
+    const int n_left = static_cast<int>(p.n_items - first_item);
+#pragma unroll
+    for (int j = 0; j < N / 8; j++)
+#pragma unroll
+      for (int c = 0; c < 2; c++)
+        if (8 * j + column + c >= n_left)
+          acc[4 * j + c] = acc[4 * j + 2 + c] = -INFINITY;
+  }
+  const float margin0 = row0.by_norm * most.x + row0.by_error * most.y + (most.z + TINY_MARGIN);
+  const float margin1 = row1.by_norm * most.x + row1.by_error * most.y + (most.z + TINY_MARGIN);
+  if (p.is_eager) { /* k = 1, no filters: the best of this tile raises the threshold before anything is kept */
+    float best0 = -INFINITY, best1 = -INFINITY;
+#pragma unroll
+    for (int j = 0; j < N / 8; j++) {
+      best0 = fmaxf(best0, fmaxf(acc[4 * j], acc[4 * j + 1]));
+      best1 = fmaxf(best1, fmaxf(acc[4 * j + 2], acc[4 * j + 3]));
+    }
+    for (int step = 1; step <= 2; step <<= 1) {
+      best0 = fmaxf(best0, ptx::shuffle_xor(best0, step));
+      best1 = fmaxf(best1, ptx::shuffle_xor(best1, step));
+    }
+    if (margin0 < INFINITY) /* then the scores are finite, or -inf where there is none */
+      row0.threshold = fmaxf(row0.threshold, best0 - margin0);
+    if (margin1 < INFINITY)
+      row1.threshold = fmaxf(row1.threshold, best1 - margin1);
+    ptx::sync_warp();
+    if (column == 0) {
+      state[lane >> 2].threshold = row0.threshold;
+      state[(lane >> 2) + 8].threshold = row1.threshold;
+    }
+    ptx::sync_warp();
+  }
+  /* NaN as limit: every score has to be looked at. */
+  const float limit0 = margin0 < INFINITY ? row0.threshold - margin0 : ptx::bits_float(NAN_BITS);
+  const float limit1 = margin1 < INFINITY ? row1.threshold - margin1 : ptx::bits_float(NAN_BITS);
+  uint32_t passed = 0; /* bits 2i, 2i+1: in columns 32i .. 32i+31, for the lane's two rows */
+#pragma unroll
+  for (int i = 0; i < N / 32; i++) {
+    bool passes0 = false, passes1 = false;
+#pragma unroll
+    for (int j = 4 * i; j < 4 * i + 4; j++) {
+      passes0 |= !(acc[4 * j] <= limit0) | !(acc[4 * j + 1] <= limit0);
+      passes1 |= !(acc[4 * j + 2] <= limit1) | !(acc[4 * j + 3] <= limit1);
+    }
+    passed |= (passes0 ? 1u : 0u) << (2 * i) | (passes1 ? 2u : 0u) << (2 * i);
+  }
+  if (!ptx::any(passed != 0))
+    return;
+#pragma unroll 1
+  for (int i = 0; i < N / 32; i++) {
+    const uint32_t lanes0 = ptx::ballot(passed >> (2 * i) & 1), lanes1 = ptx::ballot(passed >> (2 * i + 1) & 1);
+    if ((lanes0 | lanes1) == 0)
+      continue;
+    float *stage = scratch->stage + (lane >> 2) * STAGE_PITCH + column;
+#pragma unroll
+    for (int s = 0; s < N / 32; s++)
+      if (s == i) {
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+          const int at = 16 * s + 4 * j;
+          *reinterpret_cast<float2 *>(stage + 8 * j) = float2{acc[at], acc[at + 1]};
+          *reinterpret_cast<float2 *>(stage + 8 * STAGE_PITCH + 8 * j) = float2{acc[at + 2], acc[at + 3]};
+        }
+      }
+    ptx::sync_warp();
+    const int64_t item = first_item + 32 * i + lane;
+    bool is_item = item < p.n_items;
+    const float norm = is_item ? p.norm[item] : 0.0f, error = is_item ? p.error[item] : 0.0f;
+    float extra = TINY_MARGIN;
+    if (p.bias && is_item) {
+      const float bias = p.bias[item];
+      is_item = bias > -INFINITY; /* else the score is -inf or NaN and never chosen */
+      extra += fabsf(bias) <= LARGEST_NORM ? fabsf(bias) * BIAS_ERROR : INFINITY;
+    }
+    /* Bit 4r stands for row r, bit 4r + 1 for row r + 8. */
+    uint32_t rows0 = lanes0 | lanes0 >> 1, rows1 = lanes1 | lanes1 >> 1;
+    uint32_t rows = ((rows0 | rows0 >> 2) & 0x11111111u) | ((rows1 | rows1 >> 2) & 0x11111111u) << 1;
+    for (; rows; rows &= rows - 1) {
+      const int bit = ptx::lowest_bit(rows), r = (bit >> 2) + 8 * (bit & 1);
+      candidate_row row = state[r];
+      if (row.count < 0)
+        continue;
+      const float score = scratch->stage[r * STAGE_PITCH + lane];
+      const float margin = row.by_norm * norm + row.by_error * error + extra;
+      const bool is_bounded = margin < INFINITY;
+      const float2 bound = {is_bounded ? score - margin : -INFINITY, is_bounded ? score + margin : INFINITY};
+      const int query = first_query + r;
+      bool keeps = is_item && !(bound.y < row.threshold);
+      if (keeps)
+        keeps =
+            is_allowed(p, query, static_cast<uint32_t>(item)) && !is_excluded(p, query, static_cast<uint32_t>(item));
+      const uint32_t mask = ptx::ballot(keeps);
+      if (mask == 0)
+        continue;
+      const int n = ptx::popcount(mask);
+      const int64_t list = static_cast<int64_t>(query) * p.n_splits + split;
+      if (row.count + n > p.capacity) {
+        cut_back(p, &state[r], list, scratch->histogram);
+        row = state[r];
+      }
+      const bool fits = row.count + n <= p.capacity;
+      if (keeps && fits) {
+        const int64_t at = list * p.capacity + row.count + ptx::popcount(mask & ((1u << lane) - 1));
+        p.bounds[at] = bound;
+        p.item[at] = static_cast<uint32_t>(item);
+      }
+      ptx::sync_warp();
+      if (lane == 0) {
+        state[r].count = fits ? row.count + n : -1;
+        if (!fits)
+          state[r].threshold = INFINITY;
+      }
+    }
+    ptx::sync_warp();
+  }
+}
+
+/* Cuts every list to its final threshold, so that the second pass reads little, and leaves its length. */
+__device__ __forceinline__ void candidates_end(const first_pass &p, candidate_row *state, candidate_scratch *scratch,
+                                               int first_query, int split) {
+#pragma unroll 1
+  for (int r = 0; r < 16 && first_query + r < p.n_queries; r++) {
+    const int64_t list = static_cast<int64_t>(first_query + r) * p.n_splits + split;
+    ptx::sync_warp();
+    if (state[r].count > p.k)
+      cut_back(p, &state[r], list, scratch->histogram);
+    if (ptx::lane_id() == 0)
+      p.count[list] = state[r].count;
+  }
+}
+
+} /* namespace */
+
+#endif
