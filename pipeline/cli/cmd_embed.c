@@ -6,6 +6,7 @@
 #include "pipeline/cli/cli.h"
 #include "pipeline/cli/commands.h"
 #include "pipeline/cli/text_rows.h"
+#include "pipeline/schedule/device.h"
 #include "pipeline/store/artifact.h"
 
 #include <errno.h>
@@ -50,7 +51,10 @@ static const struct argp_option options[] = {
      "Long texts: the mean of at most N passages of a window each (default 1: cut at the window)", 0},
     {"prompt", KEY_PROMPT, "TEXT", 0, "Put in front of each text, e.g. \"query: \" (default: what the model says)", 0},
     {"prompt-name", KEY_PROMPT_NAME, "NAME", 0, "The model's own prompt of this name, e.g. query", 0},
-    {"dtype", KEY_DTYPE, "TYPE", 0, "auto (= float32: the same bits on every machine), float32, bfloat16 or int8", 0},
+    {"dtype", KEY_DTYPE, "TYPE", 0,
+     "auto (float32 on the CPU: the same bits on every machine; bfloat16 on CUDA), float32, bfloat16, int8 (CPU), "
+     "float8_e4m3 (CUDA)",
+     0},
     {"precision", KEY_PRECISION, "TYPE", 0,
      "Of the vectors written: float16 (default for .h5) or float32 (default for .jsonl)", 0},
     {"max-model-len", KEY_MAX_MODEL_LEN, "N", 0, "Window in tokens (default: what the model says)", 0},
@@ -149,6 +153,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
   }
 }
 
+static const struct argp_child children[] = {{&mq_cli_device_argp, 0, NULL, 0}, {0}};
 static const struct argp argp = {
     options,
     parse,
@@ -164,7 +169,7 @@ static const struct argp argp = {
     "  marquee embed -m models/all-MiniLM-L6-v2 -i plots.txt -o plots.h5\n"
     "  zcat rows.jsonl.gz | marquee embed -m models/bge-small-en \\\n"
     "    -i - -o - --passages 8 > vectors.jsonl",
-    NULL,
+    children,
     NULL,
     NULL};
 
@@ -370,6 +375,7 @@ typedef struct block {
   int64_t n;
   block_row rows[BLOCK_ROWS];
   mq_buffer bytes;
+  mq_embed_call *call; /* of the good rows; NULL: none in flight */
 } block;
 
 static void block_clear(block *b) {
@@ -399,75 +405,102 @@ done:
   return status;
 }
 
-/* vectors[n of the block, C]; bad rows get zeros. */
-static mq_status block_embed(block *b, mq_encoder *encoder, const mq_embed_options *how, float *vectors,
-                             mq_embed_stats *stats) {
-  mq_status status = MQ_OK;
+static mq_status block_start(block *b, mq_encoder *encoder, const mq_embed_options *how) {
   const char *texts[BLOCK_ROWS];
   size_t n_bytes[BLOCK_ROWS];
-  int64_t from[BLOCK_ROWS], n = 0;
-  char *errors[BLOCK_ROWS];
-  const size_t width = (size_t)mq_encoder_width(encoder);
+  int64_t n = 0;
   for (int64_t i = 0; i < b->n; i++)
     if (!b->rows[i].error) {
       texts[n] = b->bytes.at + b->rows[i].text;
-      n_bytes[n] = b->rows[i].n_text;
-      from[n++] = i;
+      n_bytes[n++] = b->rows[i].n_text;
     }
-  MQ_TRY(mq_encoder_embed(encoder, n, texts, n_bytes, how, vectors, errors, stats));
+  return mq_encoder_start(encoder, n, texts, n_bytes, how, true, &b->call);
+}
+
+/* vectors[n of the block, C]; bad rows get zeros. */
+static mq_status block_finish(block *b, const mq_encoder *encoder, float *vectors, mq_embed_stats *stats) {
+  mq_status status = MQ_OK;
+  int64_t n_good = 0;
+  char *errors[BLOCK_ROWS];
+  mq_embed_call *call = b->call;
+  const size_t width = (size_t)mq_encoder_width(encoder);
+  b->call = NULL;
+  for (int64_t i = 0; i < b->n; i++)
+    n_good += b->rows[i].error == NULL;
+  MQ_TRY(mq_encoder_finish(call, vectors, errors, stats));
   /* The good rows lie close together: move each to its place, from the last. */
-  for (int64_t i = b->n - 1, j = n - 1; i >= 0; i--) {
+  for (int64_t i = b->n - 1, j = n_good - 1; i >= 0; i--) {
     float *to = vectors + (size_t)i * width;
-    if (j >= 0 && from[j] == i) {
-      b->rows[i].error = errors[j];
-      if (i != j)
-        memcpy(to, vectors + (size_t)j * width, width * sizeof *to);
-      j--;
-    } else {
+    if (b->rows[i].error) {
       memset(to, 0, width * sizeof *to);
+      continue;
     }
+    b->rows[i].error = errors[j];
+    if (i != j)
+      memcpy(to, vectors + (size_t)j * width, width * sizeof *to);
+    j--;
   }
 done:
   return status;
 }
 
+static mq_status block_put(const block *b, int width, const float *vectors, sink *to, counts *c) {
+  mq_status status = MQ_OK;
+  for (int64_t i = 0; i < b->n; i++) {
+    const block_row *row = &b->rows[i];
+    c->n_rows++;
+    if (row->error)
+      count_error(c, row->error);
+    MQ_TRY(sink_put(to, (mq_str){b->bytes.at + row->id, row->n_id}, row->is_number, row->error, vectors + i * width));
+  }
+done:
+  return status;
+}
+
+/* Two blocks in turn: while a device computes one, the other is written, read and tokenized. */
 static mq_status embed_rows(mq_text_reader *reader, mq_encoder *encoder, const mq_embed_options *how, sink *to,
                             mq_progress *progress, counts *c, mq_embed_stats *stats) {
   mq_status status = MQ_OK;
-  block *b = mq_alloc(1, sizeof *b);
-  float *vectors = mq_alloc(BLOCK_ROWS, (size_t)mq_encoder_width(encoder) * sizeof *vectors);
-  for (;;) {
-    MQ_TRY(block_read(b, reader));
-    if (b->n == 0)
-      break;
-    const int64_t n_tokens = stats->n_tokens;
-    MQ_TRY(block_embed(b, encoder, how, vectors, stats));
-    for (int64_t i = 0; i < b->n; i++) {
-      const block_row *row = &b->rows[i];
-      c->n_rows++;
-      if (row->error)
-        count_error(c, row->error);
-      MQ_TRY(sink_put(to, (mq_str){b->bytes.at + row->id, row->n_id}, row->is_number, row->error,
-                      vectors + i * mq_encoder_width(encoder)));
+  const int width = mq_encoder_width(encoder);
+  block *blocks = mq_alloc(2, sizeof *blocks);
+  float *vectors = mq_alloc(BLOCK_ROWS, (size_t)width * sizeof *vectors);
+  bool is_end = false;
+  for (int i = 0; !is_end || blocks[0].call || blocks[1].call; i = 1 - i) {
+    block *b = &blocks[i];
+    if (b->call) {
+      const int64_t n_tokens = stats->n_tokens;
+      MQ_TRY(block_finish(b, encoder, vectors, stats));
+      MQ_TRY(block_put(b, width, vectors, to, c));
+      mq_progress_add(progress, b->n, stats->n_tokens - n_tokens);
     }
-    mq_progress_add(progress, b->n, stats->n_tokens - n_tokens);
+    if (is_end)
+      continue;
+    MQ_TRY(block_read(b, reader));
+    is_end = b->n == 0;
+    if (!is_end)
+      MQ_TRY(block_start(b, encoder, how));
   }
 done:
-  block_clear(b);
-  mq_buffer_free(&b->bytes);
-  free(b);
+  for (int i = 0; i < 2; i++) {
+    mq_encoder_drop(blocks[i].call);
+    block_clear(&blocks[i]);
+    mq_buffer_free(&blocks[i].bytes);
+  }
+  free(blocks);
   free(vectors);
   return status;
 }
 
 static void print_summary(const embed_flags *flags, const mq_encoder *encoder, const counts *c,
-                          const mq_embed_stats *stats, double seconds) {
+                          const mq_embed_stats *stats, const char *backend, double seconds) {
   const double rows_per_s = (double)c->n_rows / fmax(seconds, 1e-9);
   if (mq_cli.is_json && strcmp(flags->output, "-") != 0)
     printf("{\"rows\":%lld,\"rejected\":%lld,\"truncated\":%lld,\"tokens\":%lld,\"width\":%d,\"dtype\":\"%s\","
+           "\"backend\":\"%s\","
            "\"model_digest\":\"%s\",\"seconds\":%.3f,\"rows_per_s\":%.1f}\n",
            (long long)c->n_rows, (long long)c->n_rejected, (long long)stats->n_truncated, (long long)stats->n_tokens,
-           mq_encoder_width(encoder), mq_encoder_dtype(encoder), mq_encoder_digest(encoder), seconds, rows_per_s);
+           mq_encoder_width(encoder), mq_encoder_dtype(encoder), backend, mq_encoder_digest(encoder), seconds,
+           rows_per_s);
   mq_log(
       MQ_LOG_INFO, "embedded",
       "output=\"%s\" rows=%lld rejected=%lld truncated=%lld tokens=%lld seconds=%.2f rows_per_s=%.1f tokens_per_s=%.0f",
@@ -495,10 +528,12 @@ static mq_status embed(const embed_flags *flags) {
   sink to = {0};
   counts first = {0}, c = {0};
   mq_embed_stats stats = {0};
-  const mq_ops *ops = mq_ops_cpu();
+  mq_backend_choice choice = {.ops = mq_ops_cpu()};
   char *folder = mq_path_folder(flags->output);
   mq_catch_signals();
   const double start_s = mq_seconds();
+  if (mq_cli_device.trace)
+    MQ_TRY(mq_trace_open(mq_cli_device.trace));
   MQ_TRY(mq_text_reader_open(flags->input, is_hdf5(flags->output), folder, flags->is_text_only,
                              (size_t)flags->max_line_bytes, &reader));
   const bool is_counted = mq_text_reader_can_rewind(reader);
@@ -507,9 +542,14 @@ static mq_status embed(const embed_flags *flags) {
     MQ_TRY(check_rejected(flags, &first));
     MQ_TRY(mq_text_reader_rewind(reader));
   }
-  MQ_TRY(ops->open(&(mq_backend_options){.n_threads = flags->n_threads}, &backend));
+  MQ_TRY(mq_backend_choose(mq_cli_device.backend, &choice));
+  mq_log(MQ_LOG_INFO, "backend", "name=%s reason=\"%s\"", choice.name, choice.reason);
+  MQ_TRY(mq_device_open(&choice,
+                        &(mq_device_options){.n_threads = flags->n_threads,
+                                             .gpu_memory_utilization = mq_cli_device.gpu_memory_utilization},
+                        &backend));
   MQ_TRY(mq_encoder_open(flags->model,
-                         &(mq_encoder_options){.ops = ops,
+                         &(mq_encoder_options){.ops = choice.ops,
                                                .backend = backend,
                                                .dtype = flags->dtype,
                                                .max_model_len = flags->max_model_len,
@@ -529,14 +569,16 @@ static mq_status embed(const embed_flags *flags) {
   }
   MQ_TRY(check_rejected(flags, &c));
   MQ_TRY(sink_commit(&to));
-  print_summary(flags, encoder, &c, &stats, mq_seconds() - start_s);
+  print_summary(flags, encoder, &c, &stats, choice.ops->name, mq_seconds() - start_s);
 done:
   if (status == MQ_TEMP_FAIL)
     mq_fail(MQ_TEMP_FAIL, "stopped by a signal: %s is not written; run the same command again",
             strcmp(flags->output, "-") ? flags->output : "the rest");
   sink_close(&to);
   mq_encoder_close(encoder);
-  ops->close(backend);
+  choice.ops->close(backend);
+  if (mq_trace_close() != MQ_OK && status == MQ_OK)
+    status = MQ_IO;
   mq_text_reader_close(reader);
   free(first.first_error);
   free(c.first_error);

@@ -79,8 +79,9 @@ static const bad_file bad_files[] = {
     /* keys */
     {LEAST "stages: {match: {topk: 5}}\n", "job.yaml:9: stages.match.topk: unknown key: did you mean \"top_k\"?"},
     {LEAST "top_k: 5\n", "job.yaml:9: top_k: unknown key here: it belongs to stages.match.top_k"},
-    {LEAST "weather: fine\n", "job.yaml:9: weather: unknown key: known here are name, inputs, privacy, models, stages, "
-                              "output"},
+    {LEAST "weather: fine\n",
+     "job.yaml:9: weather: unknown key: known here are name, inputs, privacy, device, models, stages, "
+     "output"},
     {LEAST "stages.match.top_k: 5\n",
      "job.yaml:9: stages.match.top_k: a key is one word here: write one section inside the other"},
     {LEAST "stages: 5\n", "job.yaml:9: stages: expected a section with keys, found a single value"},
@@ -134,7 +135,7 @@ static const bad_file bad_files[] = {
      "job.yaml:2: inputs.histories[0].format: \"movielense\" is none of auto, csv, tsv, jsonl, json, movielens: did "
      "you "
      "mean \"movielens\"?\n"
-     "job.yaml:3: models.encoder.dtype: \"float23\" is none of auto, float32, bfloat16, int8: did you mean "
+     "job.yaml:3: models.encoder.dtype: \"float23\" is none of auto, float32, bfloat16, int8, float8_e4m3: did you mean "
      "\"float32\"?"},
     {"name: x\ninputs: {titles: {path: a}, histories: {path: b, map: {path: c, from: d}}}\n"
      "models: {encoder: {path: m}}\noutput: {path: o}\n",
@@ -160,9 +161,10 @@ static void complaints_come_in_the_order_of_the_lines_and_end(void **state) {
   for (int i = 0; i < 15; i++)
     mq_buffer_printf(&text, "top_%d: 1\n", i);
   for (int i = 0; i < 12; i++)
-    mq_buffer_printf(&expected,
-                     "job.yaml:%d: top_%d: unknown key: known here are name, inputs, privacy, device, models, stages, output\n",
-                     9 + i, i);
+    mq_buffer_printf(
+        &expected,
+        "job.yaml:%d: top_%d: unknown key: known here are name, inputs, privacy, device, models, stages, output\n",
+        9 + i, i);
   mq_buffer_text(&expected, "job.yaml: and 3 more");
   parse_says("job.yaml", text.at, MQ_CONFIG, expected.at);
   mq_buffer_free(&text);
@@ -195,7 +197,7 @@ static void json_is_strict_and_keeps_its_lines(void **state) {
              "\"histories\":{\"path\":\"a\"}},\"models\":{\"encoder\":{\"path\":\"/m\"}},"
              "\"output\":{\"path\":\"/o\"}}",
              MQ_CONFIG,
-             "job.json:3: weather: unknown key: known here are name, inputs, privacy, models, stages, "
+             "job.json:3: weather: unknown key: known here are name, inputs, privacy, device, models, stages, "
              "output");
 }
 
