@@ -20,7 +20,7 @@ static std::map<std::string, simt_statistics> statistics;
 static std::string report_path;
 
 static settings read_settings(void) {
-  settings s = {SIMT_CHECK_ALL & ~static_cast<uint32_t>(SIMT_CHECK_COST), 1, 0.0, false, false};
+  settings s = {SIMT_CHECK_ALL & ~static_cast<uint32_t>(SIMT_CHECK_COST), 0, 0.0, false, false};
   const char *value = getenv("MARQUEE_SIMT_CHECK");
   if (value != nullptr && strcmp(value, "0") == 0)
     s.checks = 0;
