@@ -135,7 +135,7 @@ __device__ __forceinline__ int64_t first_block(const uint32_t *start, int j) {
 }
 
 template <int W>
-__global__ void __launch_bounds__(GATHER_MAX_THREADS)
+__global__ void __launch_bounds__(GATHER_MAX_THREADS, GATHER_BLOCKS_PER_SM)
     kmeans_sum_kernel(int n_labels, const uint32_t *start, const uint32_t *order, int width, const float *x,
                       float *partial) {
   const int j = find_segment<32>(n_labels, blockIdx.x, [=](int i) { return first_block(start, i); });
@@ -145,14 +145,14 @@ __global__ void __launch_bounds__(GATHER_MAX_THREADS)
     return;
   for (int first = 0; first < width; first += static_cast<int>(blockDim.x) * W) {
     const int column = first + static_cast<int>(threadIdx.x) * W;
-    const columns<W> sum = gather_rows<W, false>(x + column, width, order, nullptr, begin, end, column < width);
+    const columns<W> sum = gather_rows<W, false>(x + (column < width ? column : 0), width, order, nullptr, begin, end);
     if (column < width)
       sum.store(partial + static_cast<int64_t>(blockIdx.x) * width + column);
   }
 }
 
 template <int W>
-__global__ void __launch_bounds__(GATHER_MAX_THREADS)
+__global__ void __launch_bounds__(GATHER_MAX_THREADS, GATHER_BLOCKS_PER_SM)
     kmeans_finish_kernel(const uint32_t *start, int width, const float *partial, bool normalize, float *centroid) {
   float *row = reinterpret_cast<float *>(ptx::shared_memory());
   const int j = static_cast<int>(blockIdx.x);

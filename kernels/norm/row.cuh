@@ -3,8 +3,8 @@
  *
  * Thread i of a row holds the vectors of 8 elements i, i + LANES, i + 2 * LANES ...: V of them, as float32. LANES is 16
  * or 32 (a part of a warp; several rows in a block of 256 threads, no barriers) or 256 (a block and two barriers). A
- * row is read once, with V loads of 16 bytes per thread and tensor in flight; 1,024 threads on an SM then keep 48 KiB
- * and more on their way, where about 3.35 TB/s / 132 SMs * 0.8 us = 20 KiB are needed.
+ * row is read once, with V loads of 16 bytes per thread and tensor in flight; 768 threads or more on an SM then keep
+ * 36 KiB and more on their way, where about 3.35 TB/s / 132 SMs * 0.8 us = 20 KiB are needed.
  *
  * Order of every sum, given by the width alone: a thread's elements as they lie in it; then over the lanes as a
  * butterfly (distance 1, 2, 4 ...); then over the warps, first to last. */

@@ -12,7 +12,10 @@ namespace {
 template <int W> struct columns;
 template <> struct columns<4> {
   float4 v;
-  __device__ __forceinline__ void load(const float *p) { v = *reinterpret_cast<const float4 *>(p); }
+  __device__ __forceinline__ void load(const float *p) {
+    const uint4 bits = ptx::load_once(reinterpret_cast<const uint4 *>(p));
+    v = make_float4(ptx::bits_float(bits.x), ptx::bits_float(bits.y), ptx::bits_float(bits.z), ptx::bits_float(bits.w));
+  }
   __device__ __forceinline__ void clear() { v = make_float4(0, 0, 0, 0); }
   __device__ __forceinline__ void add(const columns &other) {
     v.x += other.v.x, v.y += other.v.y, v.z += other.v.z, v.w += other.v.w;
@@ -37,6 +40,7 @@ template <> struct columns<1> {
 
 /* Threads for a row: one for W columns, whole warps, at most 256; wider rows take several turns. */
 constexpr int GATHER_MAX_THREADS = 256;
+constexpr int GATHER_BLOCKS_PER_SM = 3; /* 80 registers: left alone, ptxas saves some and with them loads in flight */
 inline int gather_threads(int width, int w) {
   const int n = ((width + w - 1) / w + 31) / 32 * 32;
   return n < GATHER_MAX_THREADS ? n : GATHER_MAX_THREADS;
@@ -49,15 +53,12 @@ inline bool gather_is_aligned(const void *x, const void *y, int width) {
  * index and weight of row i. */
 template <int W, bool IS_WEIGHTED, int N>
 __device__ __forceinline__ void gather_group(const float *x, int64_t width, uint32_t index, float weight, int k,
-                                             int n_valid, bool has_column, columns<W> &sum) {
+                                             int n_valid, columns<W> &sum) {
   columns<W> v[N];
 #pragma unroll
   for (int i = 0; i < N; i++) {
     const int64_t row = ptx::shuffle(index, i < n_valid ? k + i : k);
-    if (has_column)
-      v[i].load(x + row * width);
-    else
-      v[i].clear();
+    v[i].load(x + row * width);
   }
 #pragma unroll
   for (int i = 0; i < N; i++) {
@@ -73,10 +74,11 @@ __device__ __forceinline__ void gather_group(const float *x, int64_t width, uint
 
 /* From +0: sum += weight[j] * x[index[j]], a product and an addition, j = begin .. end in this order; without weights
  * plain additions. x points at the thread's column of row 0. Indexes and weights come 32 at a time, one per lane, a
- * turn ahead; rows 16 at a time. All lanes of the warp take part, with the same begin and end. */
+ * turn ahead; rows 16 at a time (8 with W = 1). All lanes of the warp take part, with the same begin and end; those
+ * behind the last column are given another one. */
 template <int W, bool IS_WEIGHTED>
 __device__ __forceinline__ columns<W> gather_rows(const float *x, int64_t width, const uint32_t *index,
-                                                  const float *weight, int64_t begin, int64_t end, bool has_column) {
+                                                  const float *weight, int64_t begin, int64_t end) {
   columns<W> sum;
   sum.clear();
   const int lane = ptx::lane_id();
@@ -96,14 +98,13 @@ __device__ __forceinline__ columns<W> gather_rows(const float *x, int64_t width,
     }
     const int n = end - base < 32 ? static_cast<int>(end - base) : 32;
     int k = 0;
-    for (; k + 16 <= n; k += 16)
-      gather_group<W, IS_WEIGHTED, 16>(x, width, this_index, this_weight, k, 16, has_column, sum);
-    if (k + 8 <= n) {
-      gather_group<W, IS_WEIGHTED, 8>(x, width, this_index, this_weight, k, 8, has_column, sum);
-      k += 8;
-    }
+    if (W > 1)
+      for (; k + 16 <= n; k += 16)
+        gather_group<W, IS_WEIGHTED, 16>(x, width, this_index, this_weight, k, 16, sum);
+    for (; k + 8 <= n; k += 8)
+      gather_group<W, IS_WEIGHTED, 8>(x, width, this_index, this_weight, k, 8, sum);
     for (; k < n; k += 4)
-      gather_group<W, IS_WEIGHTED, 4>(x, width, this_index, this_weight, k, n - k, has_column, sum);
+      gather_group<W, IS_WEIGHTED, 4>(x, width, this_index, this_weight, k, n - k, sum);
   }
   return sum;
 }

@@ -15,7 +15,7 @@ constexpr int LONG_HISTORY = 512;   /* events */
 constexpr int64_t FEW_ROWS = 65536; /* above, no single viewer matters for the time */
 
 template <int W>
-__global__ void __launch_bounds__(GATHER_MAX_THREADS)
+__global__ void __launch_bounds__(GATHER_MAX_THREADS, GATHER_BLOCKS_PER_SM)
     history_pool_kernel(int n_rows, const int64_t *offsets, const uint32_t *index, const float *weight, int width,
                         const float *x, bool normalize, float *y) {
   float *row = reinterpret_cast<float *>(ptx::shared_memory());
@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(GATHER_MAX_THREADS)
     return;
   for (int first = 0; first < width; first += static_cast<int>(blockDim.x) * W) {
     const int column = first + static_cast<int>(threadIdx.x) * W;
-    const columns<W> sum = gather_rows<W, true>(x + column, width, index, weight, begin, end, column < width);
+    const columns<W> sum = gather_rows<W, true>(x + (column < width ? column : 0), width, index, weight, begin, end);
     if (column < width)
       sum.store(row + column);
   }
