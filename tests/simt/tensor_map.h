@@ -48,7 +48,7 @@ struct box_row {
   const char *from;
 };
 template <typename Visit> void tensor_map_visit(const tensor_map &map, const int32_t *coordinates, Visit visit) {
-  uint32_t size[5], index[5] = {};
+  uint32_t size[5] = {}, index[5] = {};
   for (uint32_t i = 0; i < map.rank; i++)
     size[i] = tensor_map_box_size(map, i);
   const int64_t begin = coordinates[0] > 0 ? 0 : -static_cast<int64_t>(coordinates[0]);

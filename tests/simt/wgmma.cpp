@@ -42,7 +42,7 @@ uint32_t wgmma_chunk_address(const wgmma_operand &o, uint32_t mn, uint32_t k) {
       offset = chunk % (o.span_bytes / 16) * 16 + chunk / (o.span_bytes / 16) * o.leading_bytes + k % 8 * o.span_bytes +
                k / 8 * o.stride_bytes;
   }
-  return swizzled_address(o.address + offset, o.span_bytes);
+  return swizzled_address(o.address + offset, o.span_bytes) & 0x3fff0; /* the window has 18 bits */
 }
 
 static inline __m256 widen(const char *chunk) {

@@ -1,0 +1,49 @@
+/* async_kernels: the kernels of test_async.cpp and the mistakes that they make on request. */
+#ifndef MQ_TESTS_SIMT_ASYNC_KERNELS_H
+#define MQ_TESTS_SIMT_ASYNC_KERNELS_H
+
+#include <cuda.h>
+#include <cuda_runtime_api.h>
+#include <stdint.h>
+
+enum async_bug {
+  BUG_NONE,
+  BUG_NO_INIT_FENCE,
+  BUG_NO_INIT_ORDER,
+  BUG_NO_EMPTY_WAIT,
+  BUG_BYTES_TOO_MANY,
+  BUG_BYTES_TOO_FEW,
+  BUG_ARRIVALS_TOO_MANY,
+  BUG_NO_FULL_WAIT,
+  BUG_WRONG_PARITY,
+  BUG_NO_WGMMA_WAIT,
+  BUG_EARLY_READ,
+  BUG_EARLY_RELEASE,
+  BUG_NO_WGMMA_FENCE,
+  BUG_NO_PROXY_FENCE,
+  BUG_WRONG_STRIDE,
+  BUG_WRONG_OFFSET,
+  BUG_WRONG_SWIZZLE,
+  BUG_UNALIGNED_DESTINATION,
+  BUG_BARRIER_AS_MEMORY,
+  BUG_COPY_LEFT,
+  BUG_REGISTERS_SOME_WARPS,
+  BUG_REGISTERS_TOO_MANY,
+  BUG_WGMMA_SOME_WARPS,
+  BUG_WGMMA_DIFFERENT,
+  N_BUGS
+};
+
+/* c[m, n] = a[m, 64 * n_blocks] . b[n, 64 * n_blocks], all [rows, k] bf16; m a multiple of 128, n of 64. A producer and
+ * two consumer warpgroups, a ring of two stages. */
+cudaError_t launch_ring(cudaStream_t stream, const CUtensorMap &a, const CUtensorMap &b, float *c, int m, int n,
+                        int n_blocks, int bug);
+
+/* c[64, n] = a[64, 64] . b[64, n] for n = 128: A is copied by ordinary stores (how = 0), by stmatrix (1), or stays in
+ * registers (2); B is MN-major in two atoms, from a tensor map of [64, 128] with a box of 64 x 64. */
+cudaError_t launch_stored(cudaStream_t stream, const uint16_t *a, const CUtensorMap &b, float *c, int how, int bug);
+
+/* Rows of `from` to `to` by one bulk copy per row, in a block of one warp. */
+cudaError_t launch_bulk(cudaStream_t stream, const uint32_t *from, uint32_t *to, int n_rows, int row_bytes, int offset);
+
+#endif
