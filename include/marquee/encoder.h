@@ -50,6 +50,8 @@ const char *mq_encoder_digest(const mq_encoder *encoder);
 /* BLAKE2b-256 of the choice of matrix product algorithms, "" where there is nothing to choose (CPU). */
 const char *mq_encoder_gemm_digest(const mq_encoder *encoder);
 int mq_encoder_batch_tokens(const mq_encoder *encoder);
+/* Multiplications and additions in the matrix products and the attention of one text of so many tokens. */
+double mq_encoder_flops(const mq_encoder *encoder, int n_tokens);
 /* "float32" etc.: what auto chose. */
 const char *mq_encoder_dtype(const mq_encoder *encoder);
 /* How token vectors become one: "mean", "cls" or "lasttoken". */

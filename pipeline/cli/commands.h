@@ -16,6 +16,7 @@ int mq_cmd_gc(int argc, char **argv);
 int mq_cmd_evaluate(int argc, char **argv);
 
 int mq_cmd_doctor(int argc, char **argv);
+int mq_cmd_bench(int argc, char **argv);
 int mq_cmd_tokenize(int argc, char **argv);
 int mq_cmd_embed(int argc, char **argv);
 int mq_cmd_simulate(int argc, char **argv);

@@ -31,6 +31,7 @@ static const command commands[] = {
     {"A release", "gc", mq_cmd_gc, "remove old releases and what crashed runs left"},
 
     {"Tools", "doctor", mq_cmd_doctor, "what this machine can compute with, and what is missing"},
+    {"Tools", "bench", mq_cmd_bench, "texts, joules and dollars: what this machine can do"},
     {"Tools", "tokenize", mq_cmd_tokenize, "texts to token ids"},
     {"Tools", "embed", mq_cmd_embed, "texts to vectors"},
     {"Tools", "simulate", mq_cmd_simulate, "invented viewers, and titles, to try things with"},

@@ -345,6 +345,10 @@ const char *mq_encoder_gemm_digest(const mq_encoder *e) {
 int mq_encoder_batch_tokens(const mq_encoder *e) {
   return e->batch_tokens;
 }
+double mq_encoder_flops(const mq_encoder *e, int n_tokens) {
+  const double width = e->config.width, inner = e->config.n_inner, n = n_tokens;
+  return e->config.n_layers * (2 * n * width * (4 * width + 2 * inner) + 4 * n * n * width);
+}
 const char *mq_encoder_dtype(const mq_encoder *e) {
   return mq_dtype_name(e->dtype);
 }
