@@ -137,13 +137,22 @@ struct product {
   bool is_backward;
 };
 
+int64_t result_bytes(const mq_gemm_family &family) {
+  return family.gives_sums ? 4 : 2;
+}
+
 void finish_tile(const product &p, int64_t i_row, int n_rows, int64_t i_column, int n_columns,
                  const float (*sum)[COLUMNS]) {
   const mq_gemm_operands &o = p.operands;
   const uint16_t *bias = reinterpret_cast<const uint16_t *>(o.bias);
   for (int64_t r = 0; r < n_rows; r++) {
+    if (p.family.gives_sums) {
+      memcpy(static_cast<float *>(o.y) + (i_row + r) * o.y_stride + i_column, sum[r],
+             static_cast<size_t>(n_columns) * sizeof(float));
+      continue;
+    }
     const uint16_t *residual = reinterpret_cast<const uint16_t *>(o.residual) + (i_row + r) * o.residual_stride;
-    uint16_t *y = reinterpret_cast<uint16_t *>(o.y) + (i_row + r) * o.y_stride;
+    uint16_t *y = static_cast<uint16_t *>(o.y) + (i_row + r) * o.y_stride;
     for (int64_t c = 0; c < n_columns; c++) {
       float value = sum[r][c];
       if (p.family.dtype == MQ_F8_E4M3)
@@ -178,9 +187,12 @@ void multiply(const product &p) {
       finish_tile(p, row, static_cast<int>(p.m - row < ROWS ? p.m - row : ROWS), column, n_columns, sum);
     }
   }
+  const int64_t y_bytes = result_bytes(family);
   for (int64_t row = 0; row < p.m; row++)
-    simt::arena_set_written(o.y + row * o.y_stride, static_cast<size_t>(family.n) * sizeof *o.y, true);
-  simt::last_global_write = {o.y + (p.m - 1) * o.y_stride + family.n - 1, sizeof *o.y};
+    simt::arena_set_written(static_cast<char *>(o.y) + row * o.y_stride * y_bytes,
+                            static_cast<size_t>(family.n * y_bytes), true);
+  simt::last_global_write = {static_cast<char *>(o.y) + ((p.m - 1) * o.y_stride + family.n - 1) * y_bytes,
+                             static_cast<size_t>(y_bytes)};
 }
 
 /* A matrix lies in one live allocation and its rows begin where 16-byte accesses may. */
@@ -204,8 +216,10 @@ void check_operands(const product &p) {
   const int64_t element_bytes = p.family.dtype == MQ_BF16 ? 2 : 1;
   check_matrix("x", o.x, p.m, p.family.k, o.x_stride, element_bytes);
   check_matrix("w", o.w, p.family.n, p.family.k, o.w_stride, element_bytes);
-  check_matrix("y", o.y, p.m, p.family.n, o.y_stride, 2);
+  check_matrix("y", o.y, p.m, p.family.n, o.y_stride, result_bytes(p.family));
   check_matrix("workspace", o.workspace, 1, static_cast<int64_t>(MQ_GEMM_WORKSPACE_BYTES), 0, 1);
+  if (p.family.gives_sums)
+    return;
   if (p.family.has_bias)
     check_matrix("bias", o.bias, 1, p.family.n, 0, 2);
   if (p.family.has_residual)
@@ -239,11 +253,17 @@ int64_t mq_gemm_engine_most_rows(const mq_gemm_engine *) {
   return MOST_ROWS;
 }
 
+/* As with a real library, some epilogues do not exist. */
+static bool can_compute(const mq_gemm_engine *engine, const mq_gemm_family &family) {
+  return mq_gemm_engine_has(engine, family.dtype) &&
+         (family.gives_sums || !family.has_residual || (family.activation == MQ_ACT_NONE && family.dtype == MQ_BF16));
+}
+
 mq_status mq_gemm_engine_list(mq_gemm_engine *engine, const mq_gemm_family *family, int64_t m, int n_wanted,
                               mq_gemm_algorithm *algorithms, int *n_found) {
   const algorithm_id few[] = {SLOW, BACKWARD, PLAIN, WIDE}, many[] = {PLAIN, BACKWARD, WIDE, SLOW};
   *n_found = 0;
-  if (!mq_gemm_engine_has(engine, family->dtype))
+  if (!can_compute(engine, *family))
     return MQ_OK;
   while (*n_found < n_wanted && *n_found < 4) {
     algorithms[*n_found] = make_algorithm((m <= FEW_ROWS ? few : many)[*n_found]);
@@ -255,7 +275,7 @@ mq_status mq_gemm_engine_list(mq_gemm_engine *engine, const mq_gemm_family *fami
 bool mq_gemm_engine_accepts(mq_gemm_engine *engine, const mq_gemm_family *family, int64_t,
                             const mq_gemm_algorithm *algorithm) {
   const algorithm_id id = id_of(*algorithm);
-  return id != 0 && id != SPLIT && mq_gemm_engine_has(engine, family->dtype);
+  return id != 0 && id != SPLIT && can_compute(engine, *family);
 }
 
 mq_status mq_gemm_engine_run(mq_gemm_engine *engine, const mq_gemm_family *family, int64_t m,

@@ -80,12 +80,11 @@ struct runtime_state {
    * that of what lies between them. */
   int64_t device_ns = 0;
   int64_t duration_ns; /* of the running operation, -1: measured */
-  uint64_t random;
+  uint64_t random = 0, random_seed = 0;
 
   runtime_state() {
     default_stream.work->is_ordered_with_default = true;
     device_limit = static_cast<size_t>(environment_number("MARQUEE_SIMT_MEMORY", int64_t{2} << 30));
-    random = static_cast<uint64_t>(environment_number("MARQUEE_SIMT_SEED", 0)) * 0x9e3779b97f4a7c15u;
   }
 };
 
@@ -94,7 +93,10 @@ runtime_state &state() {
   return the_state;
 }
 
-uint32_t next_random() { /* splitmix64 */
+/* splitmix64; begins anew when a test sets another seed. */
+uint32_t next_random() {
+  if (state().random_seed != simt_seed())
+    state().random = state().random_seed = simt_seed();
   uint64_t z = state().random += 0x9e3779b97f4a7c15u;
   z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
   z = (z ^ z >> 27) * 0x94d049bb133111ebu;
@@ -145,7 +147,7 @@ std::vector<std::shared_ptr<queue>> all_queues() {
 /* One operation on the way to `target`; or, by the seed, one that nobody waits for but that a device might run now. */
 void run_towards(const dependency &target) {
   std::shared_ptr<queue> work = target.of;
-  if (state().random && next_random() % 4 == 0) {
+  if (simt_seed() != 0 && next_random() % 4 == 0) {
     std::vector<std::shared_ptr<queue>> able;
     for (const std::shared_ptr<queue> &other : all_queues())
       if (can_run(*other))

@@ -60,6 +60,14 @@ std::string where(const void *pc) {
   return std::string(", ") + (slash != nullptr ? slash + 1 : line);
 }
 
+static void keep(uint32_t check, const char *kernel, const std::string &text) {
+  if (!options.is_quiet)
+    fprintf(stderr, "simt: %s\n", text.c_str());
+  findings.push_back({check, kernel, text});
+  if (options.is_aborting)
+    abort();
+}
+
 static void keep(const thread *t, uint32_t check, const char *format, va_list arguments) {
   char text[2048];
   vsnprintf(text, sizeof text, format, arguments);
@@ -73,11 +81,12 @@ static void keep(const thread *t, uint32_t check, const char *format, va_list ar
   }
   snprintf(place, sizeof place, " (seed %llu)", static_cast<unsigned long long>(options.seed));
   whole += std::string(": ") + text + place;
-  if (!options.is_quiet)
-    fprintf(stderr, "simt: %s\n", whole.c_str());
-  findings.push_back({check, this_block.kernel, whole});
-  if (options.is_aborting)
-    abort();
+  keep(check, this_block.kernel, whole);
+}
+
+void add_finding(uint32_t check, const char *place, const char *text) {
+  if (options.checks & check)
+    keep(check, place, std::string(place) + ": " + text);
 }
 
 void report(uint32_t check, const char *format, ...) {

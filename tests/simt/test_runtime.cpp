@@ -211,7 +211,7 @@ void misuse_is_found() {
   OK(cudaMemcpyAsync(pageable, device, n_bytes, cudaMemcpyDeviceToHost, stream));
   expect("pageable");
   CHECK(cudaMemcpyAsync(device, pinned, n_bytes, cudaMemcpyDeviceToHost, stream) == cudaErrorInvalidValue);
-  expect("pinned host memory");
+  expect("the copy's kind says that it is host memory");
   CHECK(cudaMemcpyAsync(device + 1, pinned, n_bytes, cudaMemcpyHostToDevice, stream) == cudaErrorInvalidValue);
   expect("not inside one live allocation");
   CHECK(cudaMemcpyAsync(device, pinned + 1, n_bytes, cudaMemcpyHostToDevice, stream) == cudaErrorInvalidValue);
