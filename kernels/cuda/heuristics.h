@@ -5,6 +5,8 @@
 #ifndef MQ_KERNELS_CUDA_HEURISTICS_H
 #define MQ_KERNELS_CUDA_HEURISTICS_H
 
+#include <stdint.h>
+
 /* Attention (kernels/attention), one row per head dimension.
  *   short_rows: sequences up to this length go to the `short` kernel on every device: all keys of one or more heads fit
  *     into SHORT_SHARED_BYTES, a warp takes 16 rows of one head, and nothing is padded beyond the next 16. Above it the
@@ -54,6 +56,6 @@ constexpr int top_k_max_survivors(int k) { /* a power of two, >= capacity: one l
     n *= 2;
   return n;
 }
-constexpr size_t TOP_K_SCRATCH_BYTES = size_t(512) << 20; /* wished for; less is tried when memory is short */
+constexpr int64_t TOP_K_SCRATCH_BYTES = 512 << 20; /* wished for; less is tried when memory is short */
 
 #endif

@@ -172,10 +172,11 @@ __device__ __forceinline__ float exact_score(const float *q, const float *items,
     const float4 *w = reinterpret_cast<const float4 *>(q + column);
 #pragma unroll
     for (int i = 0; i < EXACT_COLUMNS / 4; i++) { /* behind the last column fmaf(0, 0, score) changes at most -0 */
-      score = fmaf(w[i].x, x[i].x, score);
-      score = fmaf(w[i].y, x[i].y, score);
-      score = fmaf(w[i].z, x[i].z, score);
-      score = fmaf(w[i].w, x[i].w, score);
+      const float4 weight = w[i], value = x[i];
+      score = fmaf(weight.x, value.x, score);
+      score = fmaf(weight.y, value.y, score);
+      score = fmaf(weight.z, value.z, score);
+      score = fmaf(weight.w, value.w, score);
     }
     ptx::sync_warp();
   }
@@ -461,7 +462,7 @@ mq_status mq_cuda_top_k(mq_backend *backend, const mq_top_k_args *args) {
   first.tiles_per_split = (n_tiles + n_pieces - 1) / n_pieces;
   first.n_splits = n_tiles == 0 ? 0 : static_cast<int>((n_tiles + first.tiles_per_split - 1) / first.tiles_per_split);
   const int64_t of_one = 128 * first.n_chunks + 12 + first.n_splits * (12 * static_cast<int64_t>(first.capacity) + 4);
-  int64_t slab = static_cast<int64_t>(TOP_K_SCRATCH_BYTES) / of_one;
+  int64_t slab = TOP_K_SCRATCH_BYTES / of_one;
   slab = slab >= wave ? slab / wave * wave : slab / rows * rows;
   slab = slab < rows ? rows : slab;
   slab = slab < args->n_queries ? slab : args->n_queries;
