@@ -1,6 +1,6 @@
 /* device: what a kernel file sees instead of a GPU: the twins of kernels/cuda/ptx.cuh, which includes this file when
- * MQ_SIMT is defined. Same names, same meaning; the bodies that do something lie in simt_twins.cpp and async.cpp, which are
- * compiled without hooks. Operands go by value, so that fragments stay in registers as on a GPU. */
+ * MQ_SIMT is defined. Same names, same meaning; the bodies that do something lie in simt_twins.cpp and async.cpp, which
+ * are compiled without hooks. Operands go by value, so that fragments stay in registers as on a GPU. */
 #ifndef MQ_TESTS_SIMT_DEVICE_H
 #define MQ_TESTS_SIMT_DEVICE_H
 
@@ -48,8 +48,12 @@ __attribute__((const)) int lane_index(void);
 
 /* min and max are overloaded functions of the language on a device. */
 #define MQ_SIMT_MIN_MAX(T)                                                                                             \
-  static inline T min(T a, T b) { return b < a ? b : a; }                                                              \
-  static inline T max(T a, T b) { return a < b ? b : a; }
+  static inline T min(T a, T b) {                                                                                      \
+    return b < a ? b : a;                                                                                              \
+  }                                                                                                                    \
+  static inline T max(T a, T b) {                                                                                      \
+    return a < b ? b : a;                                                                                              \
+  }
 MQ_SIMT_MIN_MAX(int)
 MQ_SIMT_MIN_MAX(unsigned)
 MQ_SIMT_MIN_MAX(long)

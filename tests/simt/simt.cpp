@@ -19,6 +19,7 @@ block this_block;
 __thread thread *current __attribute__((tls_model("initial-exec")));
 __thread thread *hooked __attribute__((tls_model("initial-exec")));
 bool is_checking;
+bool stack_is_watched;
 launch_counts counts;
 uint32_t first_serial;
 bool is_failed;
@@ -465,8 +466,8 @@ void block_barrier(const char *name, int id, int n_threads, bool is_waiting) {
   thread *t = current;
   if (id < 0 || id >= N_BARRIERS || n_threads <= 0 || n_threads % WARP_THREADS != 0 ||
       n_threads > this_block.n_threads) {
-    report(SIMT_CHECK_DIVERGENCE, "%s(%d, %d) in a block of %d threads: ids are 0..15, counts multiples of 32", name, id,
-           n_threads, this_block.n_threads);
+    report(SIMT_CHECK_DIVERGENCE, "%s(%d, %d) in a block of %d threads: ids are 0..15, counts multiples of 32", name,
+           id, n_threads, this_block.n_threads);
     abandon();
   }
   barrier *b = &barriers[id];
@@ -565,7 +566,8 @@ static void run_block(uint3 index, const launch_data &data) {
     t->stack_low = reinterpret_cast<uintptr_t>(low) + PAGE;
     t->stack_high = reinterpret_cast<uintptr_t>(low) + STACK_STRIDE;
     const int shift = i * 1088 % PAGE / 64 * 64;
-    t->context = make_fcontext(low + STACK_STRIDE - shift, static_cast<size_t>(STACK_STRIDE - PAGE - shift), fiber_main);
+    t->context =
+        make_fcontext(low + STACK_STRIDE - shift, static_cast<size_t>(STACK_STRIDE - PAGE - shift), fiber_main);
   }
   for (int i = 0; i < this_block.n_warps; i++) {
     warp *w = &warps[i];
@@ -640,6 +642,7 @@ cudaError_t run(const launch_data &data, void (*body)(const void *), const void 
 __attribute__((weak)) void async_block_begin(void) {}
 __attribute__((weak)) void async_block_end(void) {}
 __attribute__((weak)) void async_deadlock(void) {}
+__attribute__((weak)) void async_stack_access(const void *, size_t, unsigned) {}
 
 } /* namespace simt */
 

@@ -1,25 +1,25 @@
-/* simt: inside the emulator. Kernels see device.h; the bodies of its twins, the runtime's stand-in and the checker's own
- * tests see this header.
+/* simt: inside the emulator. Kernels see device.h; the bodies of its twins, the runtime's stand-in and the checker's
+ * own tests see this header.
  *
  * One block runs at a time; its threads are fibers of one host thread, so none of this needs locks. A fiber gives way
- * only inside a twin. Everything here may be used only by files that are NOT compiled with -fsanitize=thread: kernel files
- * are, and their loads and stores arrive at the hooks of simt_hooks.cpp.
+ * only inside a twin. Everything here may be used only by files that are NOT compiled with -fsanitize=thread: kernel
+ * files are, and their loads and stores arrive at the hooks of simt_hooks.cpp.
  *
  * ## Happens-before
- * A thread's accesses bear its epoch: (id, own), own counted up at each synchronization. What a thread knows of others is a
- * shared, immutable clock_vector: after a barrier all its threads point to the same one. Thread u's access at epoch e is
- * ordered before thread t's next one if t == u or t.known->of[u] >= e.
- *   A second vector, known_async, says the same for accesses through the async proxy (wgmma, bulk copies): it lags behind
- * `known` until this or another thread on the way executes fence_proxy_async, and travels with the same barriers.
- *   Copies done by hardware are agents: ids behind those of the threads, with epochs of their own (agent_create). Whoever
- * acquires a clock that holds the agent's epoch sees its writes, in both proxies.
+ * A thread's accesses bear its epoch: (id, own), own counted up at each synchronization. What a thread knows of others
+ * is a shared, immutable clock_vector: after a barrier all its threads point to the same one. Thread u's access at
+ * epoch e is ordered before thread t's next one if t == u or t.known->of[u] >= e. A second vector, known_async, says
+ * the same for accesses through the async proxy (wgmma, bulk copies): it lags behind `known` until this or another
+ * thread on the way executes fence_proxy_async, and travels with the same barriers. Copies done by hardware are agents:
+ * ids behind those of the threads, with epochs of their own (agent_create). Whoever acquires a clock that holds the
+ * agent's epoch sees its writes, in both proxies.
  *
  * ## Shared memory
  * Each 4 bytes have a cell: last writer, readers since then, flags. Bytes written one by one get cells of their own.
  *
  * ## Findings
- * report() prints what, where and which rule, and ends the launch with cudaErrorLaunchFailure: it does not return to the
- * fiber. When that check is switched off it returns and the program goes on as the hardware might. */
+ * report() prints what, where and which rule, and ends the launch with cudaErrorLaunchFailure: it does not return to
+ * the fiber. When that check is switched off it returns and the program goes on as the hardware might. */
 #ifndef MQ_TESTS_SIMT_H
 #define MQ_TESTS_SIMT_H
 
@@ -37,10 +37,11 @@ namespace simt {
 
 enum {
   WARP_THREADS = 32,
-  MAX_THREADS = 1024,          /* of a block */
-  MAX_AGENTS = 64,             /* of a block, behind the threads */
-  SHARED_WINDOW = 256 * 1024,  /* the host addresses of a block's shared memory are a window of this size and alignment */
-  EXCHANGE_BYTES = 64,         /* what a lane can hand to the other lanes at a meeting */
+  MAX_THREADS = 1024, /* of a block */
+  MAX_AGENTS = 64,    /* of a block, behind the threads */
+  SHARED_WINDOW =
+      256 * 1024,      /* the host addresses of a block's shared memory are a window of this size and alignment */
+  EXCHANGE_BYTES = 64, /* what a lane can hand to the other lanes at a meeting */
 };
 
 /* ---- clocks ---- */
@@ -88,17 +89,17 @@ struct thread {
   uint3 index; /* threadIdx */
   int id, lane;
   struct warp *warp;
-  uint32_t own;       /* current epoch's count */
-  uint32_t own_async; /* last own epoch that a proxy fence of this thread covered */
+  uint32_t own;                      /* current epoch's count */
+  uint32_t own_async;                /* last own epoch that a proxy fence of this thread covered */
   clock_vector *known, *known_async; /* known_async is null before any fence reached this thread */
   /* while it waits: */
-  const char *reason;               /* a literal; null when runnable */
-  bool (*is_ready)(const void *);   /* null: somebody else wakes it */
+  const char *reason;             /* a literal; null when runnable */
+  bool (*is_ready)(const void *); /* null: somebody else wakes it */
   const void *is_ready_argument;
-  const void *pc;                   /* of the last twin it called: where reports point to */
-  void *context;                    /* fcontext */
+  const void *pc; /* of the last twin it called: where reports point to */
+  void *context;  /* fcontext */
   uintptr_t stack_low, stack_high;
-  uint32_t n_meetings;              /* parity selects the half of warp->exchange */
+  uint32_t n_meetings; /* parity selects the half of warp->exchange */
   bool is_done;
 };
 
@@ -116,12 +117,12 @@ struct block {
   uint3 index; /* blockIdx */
   dim3 grid;
   int n_threads, n_warps, n_ids, n_agents;
-  uint32_t serial;      /* counts all blocks ever run; 0 is none */
-  char *shared;         /* 1,024-aligned, inside the window */
+  uint32_t serial; /* counts all blocks ever run; 0 is none */
+  char *shared;    /* 1,024-aligned, inside the window */
   uint32_t shared_bytes;
-  thread *threads;      /* [n_threads] */
-  warp *warps;          /* [n_warps] */
-  const char *kernel;   /* name of its kernel_cost */
+  thread *threads;    /* [n_threads] */
+  warp *warps;        /* [n_warps] */
+  const char *kernel; /* name of its kernel_cost */
 };
 
 extern block this_block;
@@ -172,8 +173,8 @@ template <typename T> T &at_meeting(warp *w, int lane) {
   return *reinterpret_cast<T *>(w->exchange[current->n_meetings & 1][lane]);
 }
 
-/* Runs when no fiber can, or earlier by seed: the late end of an asynchronous copy. It runs outside any fiber (current is
- * null) and must not wait; it may call record_agent, copy_end, clock_*, and report_for(). What is left when all
+/* Runs when no fiber can, or earlier by seed: the late end of an asynchronous copy. It runs outside any fiber (current
+ * is null) and must not wait; it may call record_agent, copy_end, clock_*, and report_for(). What is left when all
  * threads of the block are done runs then; async_block_end comes after it. */
 void defer(std::function<void()> action);
 /* Runs one deferred action by seed, if there is any: for twins that want to shake the order. */
@@ -190,33 +191,32 @@ enum access : unsigned {
   WRITE = 1,
   ATOMIC = 2,      /* | READ or WRITE: races with no other atomic */
   ASYNC_PROXY = 4, /* | READ or WRITE: by wgmma or a bulk copy: ordered by known_async */
-  BARRIER = 8,     /* | any: an mbarrier twin's own access: allowed on cells marked CELL_BARRIER, no race is looked for */
+  BARRIER = 8, /* | any: an mbarrier twin's own access: allowed on cells marked CELL_BARRIER, no race is looked for */
   NO_STATISTICS = 16,
   UPDATE = 32 | ATOMIC | WRITE, /* read-modify-write */
 };
-/* Says that the current thread accesses these bytes of shared or global memory: bounds, allocation, initialisation, races,
- * statistics. Call it before the access. Addresses elsewhere (stack) pass if they are this fiber's. Each side's
+/* Says that the current thread accesses these bytes of shared or global memory: bounds, allocation, initialisation,
+ * races, statistics. Call it before the access. Addresses elsewhere (stack) pass if they are this fiber's. Each side's
  * alignment is the twin's to check (check_aligned). */
 void record(const void *address, size_t n_bytes, unsigned access);
-/* The same by a given epoch instead of the current thread's, ordered by what `knows` knows (null: not ordered by anything,
- * races are not looked for). For wgmma's reads, recorded at the wait, and for agents. */
+/* The same by a given epoch instead of the current thread's, ordered by what `knows` knows (null: not ordered by
+ * anything, races are not looked for). For wgmma's reads, recorded at the wait, and for agents. */
 void record_by(epoch by, const thread *knows, const void *address, size_t n_bytes, unsigned access);
 void record_agent(epoch agent, const void *address, size_t n_bytes, unsigned access);
 void check_aligned(const void *address, uint32_t alignment, const char *what);
 
 /* An asynchronous copy into shared memory. begin (by the thread that issues it): like a write of that thread in this
- * proxy, then the bytes are poisoned (0xff) and in flight: any access to them is reported until copy_end, which marks them
- * written by `by` (a thread's current epoch, or an agent's). The caller moves the data itself, behind copy_end. */
+ * proxy, then the bytes are poisoned (0xff) and in flight: any access to them is reported until copy_end, which marks
+ * them written by `by` (a thread's current epoch, or an agent's). The caller moves the data itself, behind copy_end. */
 void copy_begin(void *shared, size_t n_bytes, unsigned access);
 void copy_end(void *shared, size_t n_bytes, epoch by, unsigned access);
 
 enum cell_flag : uint32_t { /* of shared memory */
-  CELL_WRITTEN = 1,
-  CELL_IN_FLIGHT = 2,
-  CELL_ATOMIC = 4,
-  CELL_ASYNC = 8,    /* last written through the async proxy */
-  CELL_BARRIER = 16, /* holds an mbarrier: ordinary accesses are reported */
-  CELL_SPLIT = 32,   /* its four bytes have cells of their own */
+                            CELL_WRITTEN = 1,
+                            CELL_IN_FLIGHT = 2,
+                            CELL_ASYNC = 8,    /* last written through the async proxy */
+                            CELL_BARRIER = 16, /* holds an mbarrier: ordinary accesses are reported */
+                            CELL_SPLIT = 32,   /* its four bytes have cells of their own */
 };
 void cells_mark(const void *shared, size_t n_bytes, uint32_t set, uint32_t clear);
 /* Who wrote the 4 bytes at this address of the window last; 0 if nobody did, or only parts of them. */
@@ -234,8 +234,8 @@ void report(uint32_t check, const char *format, ...) __attribute__((format(print
  * the caller returns to the scheduler; it always returns. */
 void report_for(const thread *t, uint32_t check, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* A finding of host code (runtime.cpp: a copy of the wrong kind, a free of what is not allocated): recorded and printed as
- * the others, with `where` in the kernel's place; always returns. */
+/* A finding of host code (runtime.cpp: a copy of the wrong kind, a free of what is not allocated): recorded and printed
+ * as the others, with `where` in the kernel's place; always returns. */
 void add_finding(uint32_t check, const char *where, const char *text);
 
 /* ---- global memory ---- */
@@ -256,8 +256,8 @@ struct allocation {
 /* 256-byte aligned but, by seed, not more; guard gaps between allocations; freed addresses come back late. Contents are
  * 0xff bytes and count as never written. Null: the arena (8 GiB of addresses) is full. */
 void *arena_allocate(size_t n_bytes);
-bool arena_free(void *base);                    /* false: no live allocation begins there */
-const allocation *arena_find(const void *p);    /* the live allocation that holds p, or null */
+bool arena_free(void *base);                 /* false: no live allocation begins there */
+const allocation *arena_find(const void *p); /* the live allocation that holds p, or null */
 void arena_free_all(void);
 /* The host wrote these bytes (copies, memset); or they are to count as never written again (poisoned scratch). */
 void arena_set_written(const void *p, size_t n_bytes, bool is_written);
@@ -283,11 +283,15 @@ extern "C++" cudaError_t simt_enqueue(cudaStream_t stream, const simt::launch_da
 
 namespace simt {
 
-/* What the rest of the emulator adds per block; the weak ones do nothing. async.cpp defines them: state of mbarriers, of
- * wgmma groups, checks that nothing is left in flight at the end. */
+/* What the rest of the emulator adds per block; the weak ones do nothing. async.cpp defines them: state of mbarriers,
+ * of wgmma groups, checks that nothing is left in flight at the end. */
 void async_block_begin(void);
 void async_block_end(void); /* all threads are done, deferred actions have run; may call report_for */
 void async_deadlock(void);  /* no thread can go on: says what it knows of the reasons by report_for, before the rest */
+/* While this is set the hooks tell async_stack_access of every access of a thread to its own stack: accumulators of
+ * wgmma lie there. */
+extern bool stack_is_watched;
+void async_stack_access(const void *address, size_t n_bytes, unsigned access);
 
 #define MQ_SIMT_PLAIN __attribute__((no_sanitize("thread")))
 
@@ -319,8 +323,8 @@ typedef float float4_vector __attribute__((vector_size(16)));
 typedef uint32_t uint4_vector __attribute__((vector_size(16)));
 typedef uint32_t uint2_vector __attribute__((vector_size(8)));
 
-/* async.cpp. d has N/2 floats and stays where it is until the wait (it lies on the fiber's stack); a is null when A lies
- * behind a_descriptor. */
+/* async.cpp. d has N/2 floats and stays where it is until the wait (it lies on the fiber's stack); a is null when A
+ * lies behind a_descriptor. */
 void wgmma(float *d, int n, const uint32_t *a, uint64_t a_descriptor, uint64_t b_descriptor, bool trans_b,
            bool accumulate);
 void wgmma_wait(int n_pending);

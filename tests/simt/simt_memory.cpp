@@ -1,10 +1,10 @@
 /* simt_memory: the memories of the device, with a cell of history for every 4 bytes, and what is checked at an access.
  *
  * Global memory is one reserved range of addresses. Of each 256 bytes a table says which allocation they belong to, of
- * each byte a bit says whether anything was written there, and of each 4 bytes a cell says which block and thread of the
- * running launch wrote and read them last. Blocks run one after the other, so a byte that one block writes and another
- * touches is a race whatever the order was, unless a release and an acquire lie between.
- * Counting falls out of the cells: the first touch of a byte in a launch is what has to cross the memory bus. */
+ * each byte a bit says whether anything was written there, and of each 4 bytes a cell says which block and thread of
+ * the running launch wrote and read them last. Blocks run one after the other, so a byte that one block writes and
+ * another touches is a race whatever the order was, unless a release and an acquire lie between. Counting falls out of
+ * the cells: the first touch of a byte in a launch is what has to cross the memory bus. */
 #include "tests/simt/runtime.h"
 #include "tests/simt/simt_parts.h"
 
@@ -25,20 +25,26 @@ enum { ARENA_PAGE = 256 };
 
 /* ---- cells ---- */
 
-enum { GENERATION_SHIFT = 8, N_READERS = 4 };
+enum { GENERATION_SHIFT = 8, N_READERS = 3 };
 
 /* Of shared memory. Readers are those since the last write that nothing orders before each other; when there are more
  * than fit, `many` is the index of a full list. A cell of an earlier block counts as empty. */
 struct shared_cell {
   uint32_t flags; /* cell_flag, generation of the block above */
-  epoch writer;
+  epoch writer;   /* the last that was no atomic */
+  epoch atomic;   /* the last since then */
   epoch readers[N_READERS];
   uint32_t many;
   uint32_t writer_pc;
 };
 
 /* Of global memory; a serial below first_serial is another launch's. */
-enum : uint32_t { GLOBAL_SPLIT = 1u << 31, GLOBAL_ATOMIC = 1u << 30, GLOBAL_SEVERAL = 1u << 31, SERIAL = (1u << 30) - 1 };
+enum : uint32_t {
+  GLOBAL_SPLIT = 1u << 31,
+  GLOBAL_ATOMIC = 1u << 30,
+  GLOBAL_SEVERAL = 1u << 31,
+  SERIAL = (1u << 30) - 1
+};
 struct global_cell {
   uint32_t write_block; /* serial, GLOBAL_SPLIT, GLOBAL_ATOMIC */
   epoch write_epoch;
@@ -56,8 +62,8 @@ struct memories {
 };
 
 char *reserve(size_t n_bytes, size_t alignment) {
-  char *p = static_cast<char *>(mmap(nullptr, n_bytes + alignment, PROT_READ | PROT_WRITE,
-                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  char *p = static_cast<char *>(
+      mmap(nullptr, n_bytes + alignment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
   if (p == MAP_FAILED) {
     perror("simt: address space for the emulated device");
     abort();
@@ -165,7 +171,8 @@ static void shared_race(const shared_cell &c, epoch other, bool is_other_write, 
 static void add_reader(shared_cell *c, epoch by, const thread *knows) {
   if (c->many == 0) {
     for (epoch &r : c->readers)
-      if (r == 0 || epoch_id(r) == epoch_id(by) || (knows != nullptr && knows->known->of[epoch_id(r)] >= epoch_own(r))) {
+      if (r == 0 || epoch_id(r) == epoch_id(by) ||
+          (knows != nullptr && knows->known->of[epoch_id(r)] >= epoch_own(r))) {
         r = by;
         return;
       }
@@ -211,7 +218,8 @@ static void refresh(shared_cell *c) {
 /* pc: of the load or store, for later reports. */
 static void shared_cell_access(shared_cell *c, epoch by, const thread *knows, uint32_t offset, unsigned access,
                                const void *pc) {
-  if (!(access & WRITE) && c->readers[0] == by && c->flags == (generation << GENERATION_SHIFT | CELL_WRITTEN))
+  if (!(access & WRITE) && c->readers[0] == by && c->atomic == 0 &&
+      c->flags == (generation << GENERATION_SHIFT | CELL_WRITTEN))
     return;
   refresh(c);
   if (c->flags & (CELL_IN_FLIGHT | CELL_BARRIER)) {
@@ -225,16 +233,17 @@ static void shared_cell_access(shared_cell *c, epoch by, const thread *knows, ui
   }
   if (access & BARRIER)
     return;
-  const bool is_atomic_pair = (access & ATOMIC) && (c->flags & CELL_ATOMIC);
   if (is_reading(access) && !(c->flags & CELL_WRITTEN))
     finding(knows, SIMT_CHECK_UNWRITTEN,
             std::string(verb(access)) + " of " + describe(shared_window + offset) +
                 ", which nothing has written in this block");
-  if (c->writer != 0 && knows != nullptr && !is_atomic_pair) {
+  if (knows != nullptr) {
     /* What an async write left is visible to the async proxy without a fence. */
     const unsigned how = c->flags & CELL_ASYNC ? access & ~static_cast<unsigned>(ASYNC_PROXY) : access;
-    if (!is_before(c->writer, by, knows, how))
+    if (c->writer != 0 && !is_before(c->writer, by, knows, how))
       shared_race(*c, c->writer, true, knows, offset, how);
+    if (c->atomic != 0 && !(access & ATOMIC) && !is_before(c->atomic, by, knows, how))
+      shared_race(*c, c->atomic, true, knows, offset, how);
   }
   if (!(access & WRITE)) {
     if (!(access & ATOMIC))
@@ -243,11 +252,16 @@ static void shared_cell_access(shared_cell *c, epoch by, const thread *knows, ui
   }
   if (knows != nullptr)
     check_readers(*c, by, knows, offset, access);
-  forget_readers(c);
-  c->writer = by;
+  c->flags |= CELL_WRITTEN;
   c->writer_pc = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(pc));
-  c->flags &= ~static_cast<uint32_t>(CELL_ATOMIC | CELL_ASYNC);
-  c->flags |= CELL_WRITTEN | (access & ATOMIC ? CELL_ATOMIC : 0u) | (access & ASYNC_PROXY ? CELL_ASYNC : 0u);
+  if (access & ATOMIC) {
+    c->atomic = by;
+    return;
+  }
+  forget_readers(c);
+  c->atomic = 0;
+  c->writer = by;
+  c->flags = (c->flags & ~static_cast<uint32_t>(CELL_ASYNC)) | (access & ASYNC_PROXY ? CELL_ASYNC : 0u);
 }
 
 static void split(shared_cell *c, uint32_t word) {
@@ -307,9 +321,8 @@ static void shared_access(epoch by, const thread *knows, uint32_t offset, size_t
                           const void *pc) {
   if (!shared_bounds(knows, offset, n_bytes, access))
     return;
-  for_shared_cells(offset, static_cast<uint32_t>(n_bytes), [&](shared_cell *c, uint32_t at) {
-    shared_cell_access(c, by, knows, at, access, pc);
-  });
+  for_shared_cells(offset, static_cast<uint32_t>(n_bytes),
+                   [&](shared_cell *c, uint32_t at) { shared_cell_access(c, by, knows, at, access, pc); });
 }
 
 void copy_begin(void *shared, size_t n_bytes, unsigned access) {
@@ -335,9 +348,10 @@ void copy_end(void *shared, size_t n_bytes, epoch by, unsigned access) {
     return;
   for_shared_cells(shared_offset(shared), static_cast<uint32_t>(n_bytes), [&](shared_cell *c, uint32_t) {
     refresh(c);
-    c->flags &= ~static_cast<uint32_t>(CELL_IN_FLIGHT | CELL_ATOMIC | CELL_ASYNC);
+    c->flags &= ~static_cast<uint32_t>(CELL_IN_FLIGHT | CELL_ASYNC);
     c->flags |= CELL_WRITTEN | (access & ASYNC_PROXY ? CELL_ASYNC : 0u);
     forget_readers(c);
+    c->atomic = 0;
     c->writer = by;
   });
 }
@@ -779,8 +793,8 @@ static void count_conflicts(const uint32_t *offsets, uint32_t lanes, uint32_t n_
   }
 }
 
-/* The lanes' logs hold one entry per access, in program order. The k-th access at one pc of a lane belongs to the k-th of
- * the others at that pc. */
+/* The lanes' logs hold one entry per access, in program order. The k-th access at one pc of a lane belongs to the k-th
+ * of the others at that pc. */
 void flush_lanes(warp *w) {
   if (!is_checking)
     return;
@@ -817,7 +831,8 @@ static void log_access(thread *t, uint32_t offset, uint32_t n_bytes, const void 
   uint32_t *n = &n_logged[t->id];
   if (*n == LOG_ENTRIES)
     flush_lanes(t->warp);
-  logs[static_cast<uint32_t>(t->id) * LOG_ENTRIES + (*n)++] = {offset, static_cast<uint32_t>(reinterpret_cast<uintptr_t>(pc)), static_cast<uint8_t>(n_bytes)};
+  logs[static_cast<uint32_t>(t->id) * LOG_ENTRIES + (*n)++] = {
+      offset, static_cast<uint32_t>(reinterpret_cast<uintptr_t>(pc)), static_cast<uint8_t>(n_bytes)};
 }
 
 static inline void hook(const void *address, size_t n_bytes, unsigned access, bool is_checked_aligned, const void *pc) {
@@ -825,8 +840,13 @@ static inline void hook(const void *address, size_t n_bytes, unsigned access, bo
   if (t == nullptr)
     return;
   const uintptr_t p = reinterpret_cast<uintptr_t>(address);
-  if (p - t->stack_low < t->stack_high - t->stack_low)
+  if (p - t->stack_low < t->stack_high - t->stack_low) {
+    if (stack_is_watched) {
+      t->pc = pc;
+      async_stack_access(address, n_bytes, access);
+    }
     return;
+  }
   t->pc = pc;
   if (is_checked_aligned && p % n_bytes != 0)
     report(SIMT_CHECK_ALIGNMENT, "%s of %zu bytes at %s: not a multiple of %zu", verb(access), n_bytes,
@@ -842,12 +862,24 @@ static inline void hook(const void *address, size_t n_bytes, unsigned access, bo
 } /* namespace simt */
 
 #define HOOKS(n)                                                                                                       \
-  void __tsan_read##n(void *p) { simt::hook(p, n, simt::READ, true, __builtin_return_address(0)); }                    \
-  void __tsan_write##n(void *p) { simt::hook(p, n, simt::WRITE, true, __builtin_return_address(0)); }                  \
-  void __tsan_unaligned_read##n(void *p) { simt::hook(p, n, simt::READ, false, __builtin_return_address(0)); }         \
-  void __tsan_unaligned_write##n(void *p) { simt::hook(p, n, simt::WRITE, false, __builtin_return_address(0)); }       \
-  void __tsan_volatile_read##n(void *p) { simt::hook(p, n, simt::READ, true, __builtin_return_address(0)); }           \
-  void __tsan_volatile_write##n(void *p) { simt::hook(p, n, simt::WRITE, true, __builtin_return_address(0)); }
+  void __tsan_read##n(void *p) {                                                                                       \
+    simt::hook(p, n, simt::READ, true, __builtin_return_address(0));                                                   \
+  }                                                                                                                    \
+  void __tsan_write##n(void *p) {                                                                                      \
+    simt::hook(p, n, simt::WRITE, true, __builtin_return_address(0));                                                  \
+  }                                                                                                                    \
+  void __tsan_unaligned_read##n(void *p) {                                                                             \
+    simt::hook(p, n, simt::READ, false, __builtin_return_address(0));                                                  \
+  }                                                                                                                    \
+  void __tsan_unaligned_write##n(void *p) {                                                                            \
+    simt::hook(p, n, simt::WRITE, false, __builtin_return_address(0));                                                 \
+  }                                                                                                                    \
+  void __tsan_volatile_read##n(void *p) {                                                                              \
+    simt::hook(p, n, simt::READ, true, __builtin_return_address(0));                                                   \
+  }                                                                                                                    \
+  void __tsan_volatile_write##n(void *p) {                                                                             \
+    simt::hook(p, n, simt::WRITE, true, __builtin_return_address(0));                                                  \
+  }
 
 extern "C" {
 HOOKS(1)

@@ -41,7 +41,7 @@ void twins_block_begin(void);
 void flush_lanes(warp *w);
 
 void statistics_add(const launch_data &data, int64_t n_blocks);
-std::string where(const void *pc); /* ", file.cu:12" if it can be found out, else "" */
+std::string where(const void *pc);         /* ", file.cu:12" if it can be found out, else "" */
 std::string describe(const void *address); /* "shared memory + 96", "allocation 3 (400 bytes) + 400" */
 
 } /* namespace simt */

@@ -1,9 +1,8 @@
 /* simt_report: findings, statistics, settings: what control.h promises. */
 #include "tests/simt/simt_parts.h"
 
-#include <dlfcn.h>
-#include <math.h>
 #include <deque>
+#include <dlfcn.h>
 #include <map>
 #include <stdarg.h>
 #include <stdio.h>
@@ -147,6 +146,21 @@ void simt_set_seed(uint64_t seed) {
 }
 uint64_t simt_seed(void) {
   return options.seed;
+}
+uint64_t simt_differing_seed(void (*run)(void *), void *context, const void *result, size_t n_bytes, uint64_t n_seeds) {
+  const uint64_t seed_before = options.seed;
+  std::string first;
+  uint64_t found = 0;
+  for (uint64_t seed = 0; seed < n_seeds && found == 0; seed++) {
+    options.seed = seed;
+    run(context);
+    if (seed == 0)
+      first.assign(static_cast<const char *>(result), n_bytes);
+    else if (memcmp(first.data(), result, n_bytes) != 0)
+      found = seed;
+  }
+  options.seed = seed_before;
+  return found;
 }
 void simt_set_cost_tolerance(double fraction) {
   options.cost_tolerance = fraction;
