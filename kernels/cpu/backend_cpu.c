@@ -257,12 +257,19 @@ static int64_t history_pool_events(const mq_history_pool_args *args) {
 TRACED(gemm, gemm_bytes(args), 2 * args->m * args->w->n * args->w->k)
 TRACED(embed_norm, args->n_tokens *(4 + 8 * args->width), 0)
 TRACED(layer_norm, args->n_rows * args->width * (args->residual ? 12 : 8), 0)
+TRACED(rms_norm, args->n_rows * args->width * (8 + (args->residual ? 4 : 0) + (args->sum ? 4 : 0)), 0)
 TRACED(attention, 8 * args->n_tokens * (args->n_heads + args->n_kv_heads) * args->head_dim, attention_flops(args))
 TRACED(pool, 4 * args->width * (args->n_seqs + (args->n_seqs > 0 ? args->cu_seqlens[args->n_seqs] : 0)), 0)
 TRACED(history_pool, history_pool_events(args) * (8 + 4 * args->width) + 4 * args->n_rows * args->width,
        2 * history_pool_events(args) * args->width)
 TRACED(top_k, 4 * args->items->k * (args->n_queries + args->items->n) + 8 * args->n_queries * args->k,
        2 * args->n_queries * args->items->n * args->items->k)
+TRACED(kmeans_update, args->n_rows *(4 + 4 * args->width) + 4 * args->n_centroids * (args->width + 1),
+       args->n_rows * args->width)
+TRACED(convert,
+       args->n_rows * args->width * (int64_t)(mq_dtype_size(args->x_dtype) + mq_dtype_size(args->y_dtype)) +
+           (args->y_dtype == MQ_F8_E4M3 ? 4 * args->n_rows : 0),
+       0)
 
 const mq_ops *mq_ops_cpu(void) {
   static const mq_ops ops = {.abi = MQ_OPS_ABI,
@@ -288,9 +295,12 @@ const mq_ops *mq_ops_cpu(void) {
                              .gemm = gemm,
                              .embed_norm = embed_norm,
                              .layer_norm = layer_norm,
+                             .rms_norm = rms_norm,
                              .attention = attention,
                              .pool = pool,
                              .history_pool = history_pool,
-                             .top_k = top_k};
+                             .top_k = top_k,
+                             .kmeans_update = kmeans_update,
+                             .convert = convert};
   return &ops;
 }

@@ -49,6 +49,10 @@ typedef struct mq_isa {
   void (*norm_rows)(int64_t n_rows, int width, const float *x, int64_t x_stride, const float *residual,
                     int64_t residual_stride, const float *gamma, const float *beta, float eps, float *y,
                     int64_t y_stride);
+  /* s[r] = x[r] + residual[r]; y[r] = RMSNorm(s[r]); dense rows; residual and sum may be NULL, y may be x or residual.
+   */
+  void (*rms_rows)(int64_t n_rows, int width, const float *x, const float *residual, const float *gamma, float eps,
+                   float *sum, float *y);
   /* Rows of k[n_keys][dim] as columns of panels[ceil(n_keys/32)][dim][32]. */
   void (*pack_keys)(int64_t n_keys, int dim, const float *k, int64_t stride, float *panels);
   /* s[n] = e^(scale * s - max), zeros up to n_padded; returns the sum. */
@@ -126,20 +130,31 @@ void mq_cpu_matrix_destroy(mq_backend *backend, mq_matrix *matrix);
 mq_status mq_cpu_gemm(mq_backend *backend, const mq_gemm_args *args);
 mq_status mq_cpu_embed_norm(mq_backend *backend, const mq_embed_norm_args *args);
 mq_status mq_cpu_layer_norm(mq_backend *backend, const mq_layer_norm_args *args);
+mq_status mq_cpu_rms_norm(mq_backend *backend, const mq_rms_norm_args *args);
 mq_status mq_cpu_attention(mq_backend *backend, const mq_attention_args *args);
 mq_status mq_cpu_pool(mq_backend *backend, const mq_pool_args *args);
 mq_status mq_cpu_history_pool(mq_backend *backend, const mq_history_pool_args *args);
 mq_status mq_cpu_top_k(mq_backend *backend, const mq_top_k_args *args);
+mq_status mq_cpu_kmeans_update(mq_backend *backend, const mq_kmeans_update_args *args);
+mq_status mq_cpu_convert(mq_backend *backend, const mq_convert_args *args);
+
+/* Rows of a label that are summed in one go (kernels/kmeans/kmeans_cpu.c). */
+enum { MQ_KMEANS_CHUNK = 256 };
+/* y /= max(|y|, 1e-12), squares in sixteen lanes and one tree: how pooling and kmeans_update normalize. */
+void mq_cpu_normalize_row(int width, float *y);
 
 /* Each operation again as its formula, in double precision on one thread: what tests compare with. `w` and `items` are
- * the float32 source of the matrix, [n, k]. Scores of top_k are the kernels' own chain of fused products: equal to the
- * bit. */
+ * the float32 source of the matrix, [n, k]. Scores of top_k are the kernels' own chain of fused products, and the sums
+ * of kmeans_update are in their own order: equal to the bit. So is convert. */
 void mq_oracle_gemm(const mq_gemm_args *args, const float *w, const float *bias, int64_t n, int64_t k);
 void mq_oracle_embed_norm(const mq_embed_norm_args *args);
 void mq_oracle_layer_norm(const mq_layer_norm_args *args);
+void mq_oracle_rms_norm(const mq_rms_norm_args *args);
 void mq_oracle_attention(const mq_attention_args *args);
 void mq_oracle_pool(const mq_pool_args *args);
 void mq_oracle_history_pool(const mq_history_pool_args *args);
 void mq_oracle_top_k(const mq_top_k_args *args, const float *items, int64_t n, int64_t k);
+void mq_oracle_kmeans_update(const mq_kmeans_update_args *args);
+void mq_oracle_convert(const mq_convert_args *args);
 
 #endif

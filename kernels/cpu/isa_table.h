@@ -5,8 +5,10 @@
 #include "kernels/gemm/quantize.h"
 #include "kernels/gemm/tile.h"
 #include "kernels/norm/norm_rows.h"
+#include "kernels/norm/rms_rows.h"
 #include "kernels/topk/select.h"
 
 #define MQ_ISA_COMMON                                                                                                  \
   .tile_rows = MAX_ROWS, .tile_f32 = tile_f32, .to_i8 = to_i8, .scale_i8 = scale_i8, .finish = finish,                 \
-  .norm_rows = norm_rows, .pack_keys = pack_keys, .softmax_row = softmax_row, .scale_row = scale_row, .above = above
+  .norm_rows = norm_rows, .rms_rows = rms_rows, .pack_keys = pack_keys, .softmax_row = softmax_row,                    \
+  .scale_row = scale_row, .above = above

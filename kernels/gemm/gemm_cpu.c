@@ -50,18 +50,7 @@ static float weight_at(mq_dtype dtype, const void *weights, int64_t i) {
     return mq_float_of_half(((const uint16_t *)weights)[i]);
   if (dtype == MQ_F32)
     return ((const float *)weights)[i];
-  uint32_t bits = (uint32_t)((const uint16_t *)weights)[i] << 16;
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-static uint16_t bf16_of(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  if ((bits & 0x7FFFFFFF) > 0x7F800000)
-    return (uint16_t)(bits >> 16 | 64); /* NaN stays NaN */
-  return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+  return mq_float_of_bf16(((const uint16_t *)weights)[i]);
 }
 
 /* The word of row j (column j % 32 of its panel) at step s. */
@@ -74,14 +63,13 @@ static void pack_row(const mq_isa *isa, mq_matrix *matrix, int64_t j, const floa
     for (int64_t s = 0; s < matrix->k; s++) {
       float value = row[s];
       if (matrix->dtype == MQ_BF16) { /* no instruction for it here: the same weights, in float32 */
-        uint32_t bits = (uint32_t)bf16_of(value) << 16;
-        memcpy(&value, &bits, sizeof value);
+        value = mq_float_of_bf16(mq_bf16_of_float(value));
       }
       memcpy(word_at(matrix, j, s), &value, sizeof value);
     }
   } else if (matrix->dtype == MQ_BF16) {
     for (int64_t s = 0; s < matrix->k; s++)
-      *word_at(matrix, j, s / 2) |= (uint32_t)bf16_of(row[s]) << 16 * (s % 2);
+      *word_at(matrix, j, s / 2) |= (uint32_t)mq_bf16_of_float(row[s]) << 16 * (s % 2);
   } else {
     float largest = 0;
     for (int64_t s = 0; s < matrix->k; s++)

@@ -44,7 +44,7 @@ void mq_oracle_history_pool(const mq_history_pool_args *args) {
   }
 }
 
-static void normalize_row(int width, float *y) {
+void mq_cpu_normalize_row(int width, float *y) {
   float lane[16] = {0};
   for (int j = 0; j < width; j++)
     lane[j % 16] += y[j] * y[j];
@@ -75,7 +75,7 @@ static void pool_sequence(void *context, int thread, int64_t b) {
     memcpy(y, x + (args->pooling == MQ_POOL_CLS ? first : last - 1) * width, (size_t)width * sizeof *y);
   }
   if (args->normalize)
-    normalize_row(args->width, y);
+    mq_cpu_normalize_row(args->width, y);
 }
 
 mq_status mq_cpu_pool(mq_backend *backend, const mq_pool_args *args) {
@@ -102,7 +102,7 @@ static void pool_histories(void *context, int thread, int64_t task) {
         y[j] += weight * x[j];
     }
     if (args->normalize)
-      normalize_row(args->width, y);
+      mq_cpu_normalize_row(args->width, y);
   }
 }
 
