@@ -34,7 +34,10 @@ struct tile_origin {
 };
 tile_origin async_tile_origin(uint32_t shared_address);
 
-void async_copy_begin(void); /* per block; async_wgmma.cpp calls it */
+/* The copies' part of what simt.h asks of async_*; async_wgmma.cpp calls it. */
+void async_copy_begin(void);
+void async_copy_end(void);
+void async_copy_deadlock(void);
 
 } /* namespace simt */
 

@@ -4,8 +4,9 @@
 #include "tests/simt/tensor_map.h"
 #include "tests/simt/wgmma.h"
 
+#include <algorithm>
 #include <deque>
-#include <string>
+#include <vector>
 
 namespace simt {
 
@@ -15,6 +16,7 @@ enum { MAX_ARRIVALS = (1 << 20) - 1, MAX_BYTES = (1 << 20) - 1, N_CHUNKS = SHARE
 /* What the 8 bytes of an mbarrier look like to whoever reads them all the same. */
 const uint64_t BARRIER_PATTERN = 0xbaadbaadbaadbaadu;
 
+struct waiter;
 struct mbarrier {
   uint32_t offset; /* in the shared window */
   uint32_t n_arrivals, n_owed;
@@ -22,9 +24,11 @@ struct mbarrier {
   uint32_t phase; /* index of the one that is not complete */
   uint32_t n_copies;
   int initializer;
-  uint32_t initialized, fenced; /* the initializer's epochs; 0: not yet */
-  int agent;                    /* -1 before the first copy */
+  uint32_t initialized, fenced;              /* the initializer's epochs; 0: not yet */
+  int agent;                                 /* -1 before the first copy */
+  uint32_t n_phases_copied, n_phases_waited; /* highest phase + 1 that a copy completed on, that somebody waited for */
   sync_clock gathering, completed;
+  std::vector<const waiter *> waiters;
 };
 
 std::deque<mbarrier> barriers; /* pointers into it stay good */
@@ -37,6 +41,18 @@ struct copy_origin {
 copy_origin origins[N_CHUNKS];
 uint32_t n_copies_of_block;
 bool has_origins;
+
+/* A thread at mbarrier_wait. Once its phase was over it goes on, however late. */
+struct waiter {
+  const mbarrier *m;
+  uint32_t parity;
+  mutable bool is_over;
+};
+bool is_phase_over(const void *p) {
+  const waiter *w = static_cast<const waiter *>(p);
+  w->is_over = w->is_over || (w->m->phase & 1) != w->parity;
+  return w->is_over;
+}
 
 bool has_known(const thread *t, int id, uint32_t own) {
   return !is_checking || t->id == id || (t->known != nullptr && t->known->of[id] >= own);
@@ -69,18 +85,6 @@ mbarrier *find(const uint64_t *address, const char *twin) {
   return m;
 }
 
-/* A thread at mbarrier_wait. Once it has seen the phase over it goes on, however late. */
-struct waiter {
-  const mbarrier *m;
-  uint32_t parity;
-  mutable bool is_over;
-};
-bool is_phase_over(const void *p) {
-  const waiter *w = static_cast<const waiter *>(p);
-  w->is_over = w->is_over || (w->m->phase & 1) != w->parity;
-  return w->is_over;
-}
-
 uint32_t place(const mbarrier *m) {
   return m->offset - shared_offset(this_block.shared);
 }
@@ -89,6 +93,8 @@ void complete_phase(mbarrier *m) {
   if (m->n_owed != 0 || m->n_bytes_owed != 0)
     return;
   m->phase++;
+  for (const waiter *w : m->waiters)
+    is_phase_over(w);
   m->n_owed = m->n_arrivals;
   std::swap(m->gathering, m->completed);
   clock_clear(&m->gathering);
@@ -110,16 +116,9 @@ void arrive(mbarrier *m, const char *twin) {
 
 /* The late end of a copy: bytes are there, the barrier is told. */
 void land(mbarrier *m, const thread *issuer, uint32_t n_bytes, epoch by) {
-  bool is_somebody_left = false;
-  for (int i = 0; i < this_block.n_threads && !is_somebody_left; i++)
-    is_somebody_left = !this_block.threads[i].is_done;
-  if (!is_somebody_left)
-    report_for(issuer, SIMT_CHECK_COPY,
-               "all threads have returned while a copy of %u bytes is still in flight: nobody "
-               "waited for the barrier at shared memory + %u",
-               n_bytes, place(m));
   m->n_copies--;
   m->n_bytes_owed -= n_bytes;
+  m->n_phases_copied = m->phase + 1;
   clock_release_agent(&m->gathering, by);
   if (m->n_bytes_owed < 0 && m->n_owed == 0)
     report_for(issuer, SIMT_CHECK_BARRIER,
@@ -257,8 +256,18 @@ tile_origin async_tile_origin(uint32_t shared_address) {
   return {o.copy, o.chunk / o.row_chunks, o.chunk % o.row_chunks};
 }
 
+void async_copy_end(void) {
+  for (const mbarrier &m : barriers)
+    if (m.n_phases_copied > m.n_phases_waited)
+      report_for(
+          &this_block.threads[m.initializer], SIMT_CHECK_COPY,
+          "the block has returned and nobody waited for phase %u of the barrier at shared memory + %u, which copies "
+          "complete on",
+          m.n_phases_copied - 1, place(&m));
+}
+
 /* Says which barriers the threads that cannot go on wait for. */
-void async_deadlock(void) {
+void async_copy_deadlock(void) {
   for (const mbarrier &m : barriers) {
     int n_waiting = 0;
     const thread *first = nullptr;
@@ -349,7 +358,10 @@ void mbarrier_wait(uint64_t *bar, uint32_t parity) {
     report(SIMT_CHECK_BARRIER, "mbarrier_wait: parity %u is neither 0 nor 1", parity);
   maybe_run_deferred();
   const waiter w = {m, parity & 1, false};
+  m->waiters.push_back(&w);
   wait_until("mbarrier_wait", is_phase_over, &w);
+  m->waiters.erase(std::find(m->waiters.begin(), m->waiters.end(), &w));
+  m->n_phases_waited = m->phase;
   if (m->phase != 0)
     clock_acquire(current, &m->completed);
 }

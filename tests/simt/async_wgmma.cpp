@@ -52,9 +52,23 @@ struct group {
   sync_clock done;
 };
 
+/* Registers of a thread that wgmma used, in memory as the host compiler has them. Touched: accumulators by any access
+ * of the kernel's own, A by a write, since the last wgmma_fence. The oldest are forgotten. */
+struct watched {
+  uintptr_t from, to;
+  bool is_in_flight, is_touched;
+};
+const uint32_t N_WATCHED = 16;
+struct watch_list {
+  uint32_t n;
+  uintptr_t low, high; /* around all of them */
+  watched ranges[N_WATCHED];
+};
+
 struct progress { /* of one thread */
   uint32_t n_operations, n_groups;
   bool is_fenced;
+  watch_list accumulators, a;
 };
 
 struct warpgroup {
@@ -141,6 +155,38 @@ warpgroup *warpgroup_of(const thread *t, const char *twin) {
   return &warpgroups[t->id / WARPGROUP_THREADS];
 }
 
+watched *watch(watch_list *list, const void *from, size_t n_bytes) {
+  const uintptr_t at = reinterpret_cast<uintptr_t>(from);
+  const uint32_t n = list->n < N_WATCHED ? list->n : N_WATCHED;
+  for (uint32_t i = 0; i < n; i++)
+    if (list->ranges[i].from == at && list->ranges[i].to == at + n_bytes)
+      return &list->ranges[i];
+  list->low = n == 0 || at < list->low ? at : list->low;
+  list->high = at + n_bytes > list->high ? at + n_bytes : list->high;
+  watched *w = &list->ranges[list->n++ % N_WATCHED];
+  *w = {at, at + n_bytes, false, false};
+  stack_is_watched = true;
+  return w;
+}
+
+/* The ranges of this list that an access touches. */
+template <typename F> inline void for_touched(watch_list *list, uintptr_t from, uintptr_t to, const F &f) {
+  if (to <= list->low || from >= list->high)
+    return;
+  const uint32_t n = list->n < N_WATCHED ? list->n : N_WATCHED;
+  for (uint32_t i = 0; i < n; i++)
+    if (from < list->ranges[i].to && to > list->ranges[i].from)
+      f(&list->ranges[i]);
+}
+
+void check_fenced(const progress *p, const watched *w, const char *what) {
+  if (!p->is_fenced)
+    report(SIMT_CHECK_WGMMA, "no wgmma_fence between %s and this wgmma, which reads and accumulates in registers",
+           p->n_groups == 0 ? "the start of the kernel" : "the last wgmma_commit");
+  else if (w->is_touched)
+    report(SIMT_CHECK_WGMMA, "no wgmma_fence between this wgmma and the kernel's own access to its %s", what);
+}
+
 /* ---- issue ---- */
 
 tile *tile_new(uint32_t n) {
@@ -223,7 +269,7 @@ void record_operand(const wgmma_operand &o, uint32_t n, epoch by, const thread *
 
 /* Where a tensor copy laid the operand out, its chunks have to be those that the descriptor means: chunk (mn, k) and
  * its neighbours in both directions lie side by side in the box too, or in another box. */
-void check_origin(const wgmma_operand &o, uint32_t n, const char *which) {
+void check_operand_origin(const wgmma_operand &o, uint32_t n, const char *which) {
   const uint32_t n_rows = o.is_mn_major ? 16 : n, n_columns = o.is_mn_major ? n / 8 : 2;
   tile_origin before[MAX_N];
   for (uint32_t column = 0; column < n_columns; column++)
@@ -249,6 +295,22 @@ void check_origin(const wgmma_operand &o, uint32_t n, const char *which) {
     }
 }
 
+void check_origin(const operation *o) {
+  check_operand_origin(o->b, o->n, "B");
+  if (o->has_a_registers)
+    return;
+  check_operand_origin(o->a, 64, "A");
+  /* Both tiles laid out in the same way, k along the rows of the boxes: the same k of both meets. */
+  if (o->a.is_mn_major || o->b.is_mn_major || o->a.span_bytes != o->b.span_bytes)
+    return;
+  const tile_origin a = async_tile_origin(wgmma_chunk_address(o->a, 0, 0)),
+                    b = async_tile_origin(wgmma_chunk_address(o->b, 0, 0));
+  if (a.copy != 0 && b.copy != 0 && a.chunk != b.chunk)
+    report(SIMT_CHECK_WGMMA,
+           "k does not meet: the descriptor of A begins at chunk %u of its box's rows, that of B at %u", a.chunk,
+           b.chunk);
+}
+
 void load_a_registers(const uint32_t *registers_of_a) {
   for (uint32_t t = 0; t < WARPGROUP_THREADS; t++)
     for (uint32_t i = 0; i < 4; i++)
@@ -266,12 +328,10 @@ void execute(warpgroup *w, operation *o) {
     knows.known_async = o->knows.has_async ? o->knows.known_async : nullptr;
     const epoch by = agent_tick(w->agent);
     knows.own = knows.own_async = epoch_own(by);
+    check_origin(o);
     record_operand(o->b, o->n, by, &knows);
-    check_origin(o->b, o->n, "B");
-    if (!o->has_a_registers) {
+    if (!o->has_a_registers)
       record_operand(o->a, 64, by, &knows);
-      check_origin(o->a, 64, "A");
-    }
     forget(&o->knows);
   }
   if (o->has_a_registers)
@@ -305,9 +365,13 @@ void wgmma(float *d, int n, const uint32_t *a, uint64_t a_descriptor, uint64_t b
   const uint32_t rank = rank_of(t);
   progress *p = &w->threads[rank];
   has_wgmma = true;
-  if (!p->is_fenced)
-    report(SIMT_CHECK_WGMMA, "no wgmma_fence between %s and this wgmma, which reads and accumulates in registers",
-           p->n_groups == 0 ? "the start of the kernel" : "the last wgmma_commit");
+  if (is_checking) {
+    watched *accumulators = watch(&p->accumulators, d, sizeof(float) * static_cast<size_t>(n) / 2);
+    check_fenced(p, accumulators, "accumulators");
+    accumulators->is_in_flight = true;
+    if (a != nullptr)
+      check_fenced(p, watch(&p->a, a, 16), "A registers");
+  }
   const uint32_t i = p->n_operations++;
   if (i == w->operations.size()) {
     if (w->agent < 0)
@@ -382,8 +446,11 @@ void wgmma_wait(int n_pending) {
     clock_acquire(t, &g->done);
   for (size_t i = 0; i < w->tiles.size();) {
     tile *d = w->tiles[i].get();
-    if (d->registers[rank] != nullptr && d->last_operation < g->end)
+    if (d->registers[rank] != nullptr && d->last_operation < g->end) {
+      if (is_checking)
+        watch(&p->accumulators, d->registers[rank], sizeof(float) * d->n / 2)->is_in_flight = false;
       give_registers_back(d, rank);
+    }
     if (d->n_given_back == WARPGROUP_THREADS) {
       free_tiles.push_back(std::move(w->tiles[i]));
       w->tiles[i] = std::move(w->tiles.back());
@@ -391,6 +458,21 @@ void wgmma_wait(int n_pending) {
     } else
       i++;
   }
+}
+
+/* A kernel's own access to its stack, by the hooks. */
+void async_stack_access(const void *address, size_t n_bytes, unsigned access) {
+  progress *p = &warpgroups[current->id / WARPGROUP_THREADS].threads[rank_of(current)];
+  const uintptr_t from = reinterpret_cast<uintptr_t>(address), to = from + n_bytes;
+  for_touched(&p->accumulators, from, to, [access](watched *w) {
+    w->is_touched = true;
+    if (w->is_in_flight)
+      report(SIMT_CHECK_WGMMA,
+             "%s of an accumulator that a wgmma in flight adds to: no wgmma_wait for its group between",
+             access & WRITE ? "write" : "read");
+  });
+  if (access & WRITE)
+    for_touched(&p->a, from, to, [](watched *w) { w->is_touched = true; });
 }
 
 /* setmaxnreg: a block has the registers that its threads began with; an increase waits until others gave enough back.
@@ -418,7 +500,7 @@ void set_registers(int n, bool is_increase) {
     if (is_increase ? n < r->n[i_warp] : n > r->n[i_warp])
       report(SIMT_CHECK_WGMMA, "%s<%d>: the warp has %d registers per thread", twin, n, r->n[i_warp]);
     if (is_increase)
-      wait_until("registers_increase", [=]() {
+      wait_until("registers_increase, more than there are", [=]() {
         int n_used = 0;
         for (int i = 0; i < this_block.n_warps; i++)
           n_used += registers[i / 4].n[i % 4];
@@ -430,6 +512,7 @@ void set_registers(int n, bool is_increase) {
 }
 
 void async_block_begin(void) {
+  stack_is_watched = false;
   async_copy_begin();
   for (warpgroup &w : warpgroups) {
     if (has_wgmma) {
@@ -454,6 +537,30 @@ void async_block_begin(void) {
     registers[i / 4].n[i % 4] = n_each < 256 ? n_each : 256;
 }
 
+static void report_registers(void) {
+  for (int i = 0; i * WARPGROUP_THREADS < this_block.n_threads; i++)
+    for (const register_change &change : registers[i].changes)
+      if (change.warps != 15)
+        report_for(&this_block.threads[i * WARPGROUP_THREADS], SIMT_CHECK_WGMMA,
+                   "registers_%s<%d> by warps %x of warpgroup %d only (a bit each): all four have to",
+                   change.is_increase ? "increase" : "decrease", change.n, change.warps, i);
+}
+
+void async_deadlock(void) {
+  report_registers();
+  for (int i = 0; i < this_block.n_threads; i++) {
+    const thread *t = &this_block.threads[i];
+    if (t->is_done || strcmp(t->reason, "registers_increase, more than there are") != 0)
+      continue;
+    int n_used = 0;
+    for (int k = 0; k < this_block.n_warps; k++)
+      n_used += registers[k / 4].n[k % 4] * WARP_THREADS;
+    report_for(t, SIMT_CHECK_WGMMA, "registers_increase<%d> waits for ever: %d of %d registers are taken",
+               registers[i / WARPGROUP_THREADS].changes.back().n, n_used, REGISTERS);
+  }
+  async_copy_deadlock();
+}
+
 void async_block_end(void) {
   for (int i = 0; i * WARPGROUP_THREADS < this_block.n_threads; i++) {
     const thread *first = &this_block.threads[i * WARPGROUP_THREADS];
@@ -462,12 +569,9 @@ void async_block_end(void) {
                  "warpgroup %d has returned while its wgmma number %u is in flight: no wgmma_commit and "
                  "wgmma_wait behind it",
                  i, warpgroups[i].n_executed);
-    for (const register_change &change : registers[i].changes)
-      if (change.warps != 15)
-        report_for(first, SIMT_CHECK_WGMMA,
-                   "registers_%s<%d> by warps %x of warpgroup %d only (a bit each): all four have to",
-                   change.is_increase ? "increase" : "decrease", change.n, change.warps, i);
   }
+  report_registers();
+  async_copy_end();
 }
 
 } /* namespace simt */
@@ -478,7 +582,12 @@ namespace ptx {
 
 void wgmma_fence() {
   current->pc = __builtin_return_address(0);
-  warpgroup_of(current, "wgmma_fence")->threads[rank_of(current)].is_fenced = true;
+  progress *p = &warpgroup_of(current, "wgmma_fence")->threads[rank_of(current)];
+  has_wgmma = true;
+  p->is_fenced = true;
+  for (watch_list *list : {&p->accumulators, &p->a})
+    for (watched &w : list->ranges)
+      w.is_touched = false;
 }
 
 void wgmma_commit() {
