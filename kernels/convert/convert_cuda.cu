@@ -27,10 +27,10 @@ __device__ __forceinline__ void narrow(float x, float *y) {
   *y = x;
 }
 __device__ __forceinline__ void narrow(float x, __nv_bfloat16 *y) {
-  *y = __float2bfloat16_rn(x);
+  *reinterpret_cast<uint16_t *>(y) = static_cast<uint16_t>(ptx::pack_bf16(x, 0));
 }
 __device__ __forceinline__ void narrow(float x, __half *y) {
-  *y = __float2half_rn(x);
+  *reinterpret_cast<uint16_t *>(y) = __half_as_ushort(__float2half_rn(x));
 }
 
 /* 8 elements, moved 16 bytes at a time. */

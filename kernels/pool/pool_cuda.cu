@@ -34,6 +34,7 @@ __device__ __forceinline__ void add_vector(uint4 v, float (&sum)[8]) {
 __device__ __forceinline__ void sum_rows(const __nv_bfloat16 *x, int64_t n, int width, float *row, float *of_depth) {
   const int n_vectors = width / 8, n_threads = static_cast<int>(blockDim.x);
   const int wide = n_vectors < n_threads ? n_vectors : n_threads; /* threads side by side */
+  const float4 *of_depth4 = reinterpret_cast<const float4 *>(of_depth);
   const int depth = n_threads / wide, d = static_cast<int>(threadIdx.x) / wide,
             v = static_cast<int>(threadIdx.x) % wide;
   for (int first = 0; first < n_vectors; first += wide) {
@@ -52,17 +53,20 @@ __device__ __forceinline__ void sum_rows(const __nv_bfloat16 *x, int64_t n, int 
       }
       for (; r < n; r += depth)
         add_vector(ptx::load_once(reinterpret_cast<const uint4 *>(from + r * width)), sum);
-      float4 *to = reinterpret_cast<float4 *>(of_depth + (d * wide + v) * 8);
-      to[0] = make_float4(sum[0], sum[1], sum[2], sum[3]);
-      to[1] = make_float4(sum[4], sum[5], sum[6], sum[7]);
+      columns<4> low, high; /* apart, so that neighbours write to neighbouring banks */
+      low.v = make_float4(sum[0], sum[1], sum[2], sum[3]);
+      high.v = make_float4(sum[4], sum[5], sum[6], sum[7]);
+      low.store(of_depth + (2 * d * wide + v) * 4);
+      high.store(of_depth + ((2 * d + 1) * wide + v) * 4);
     }
     ptx::sync_threads();
-    const int n_columns = (n_vectors - first < wide ? n_vectors - first : wide) * 8;
-    for (int j = static_cast<int>(threadIdx.x); j < n_columns; j += n_threads) {
-      float total = of_depth[j];
-      for (int i = 1; i < depth; i++)
-        total += of_depth[i * wide * 8 + j];
-      row[first * 8 + j] = total;
+    const int n_here = n_vectors - first < wide ? n_vectors - first : wide;
+    for (int i = static_cast<int>(threadIdx.x); i < 2 * n_here; i += n_threads) {
+      const int half = i % 2, from = half * wide + i / 2;
+      columns<4> total = {of_depth4[from]};
+      for (int j = 1; j < depth; j++)
+        total.add({of_depth4[2 * j * wide + from]});
+      total.store(row + first * 8 + i * 4);
     }
     ptx::sync_threads();
   }
