@@ -30,55 +30,77 @@ template <int D> struct shared_rows {
   static constexpr int MASK = CHUNKS % 8 == 0 ? 7 : CHUNKS % 4 == 0 ? 3 : 1;
   static_assert(CHUNKS % 2 == 0 && CHUNKS % (MASK + 1) == 0, "the swizzle needs an even number of chunks");
 
-  static __device__ __forceinline__ char *at(char *tile, int row, int chunk) {
-    return tile + row * BYTES + (chunk ^ (row >> SHIFT & MASK)) * 16;
+  static __device__ __forceinline__ int at(int row, int chunk) {
+    return row * BYTES + (chunk ^ (row >> SHIFT & MASK)) * 16;
+  }
+};
+
+/* Where a lane reads fragments: chunk 2 * i + c of row 16 * n + r, with c and r its own. The xor of 16 * n + r is that
+ * of r, and 2 * i + c is 2 * i ^ c, so one xor gives every i. */
+template <int D> struct lane_rows {
+  int row_bytes, xor_bytes;
+
+  __device__ __forceinline__ lane_rows(int r, int c) {
+    row_bytes = r * shared_rows<D>::BYTES;
+    xor_bytes = shared_rows<D>::at(r, c) - row_bytes;
+  }
+  __device__ __forceinline__ char *at(char *tile, int n, int i) const {
+    return tile + (row_bytes + (32 * i ^ xor_bytes)) + 16 * n * shared_rows<D>::BYTES;
   }
 };
 
 /* Asks for n_rows rows of one head; those from n_valid on become zeros. */
 template <int D, int N_THREADS>
 __device__ __forceinline__ void load_rows(char *tile, const __nv_bfloat16 *x, int64_t stride, int n_rows, int n_valid) {
+#pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < n_rows * shared_rows<D>::CHUNKS; i += N_THREADS) {
     const int row = i / shared_rows<D>::CHUNKS, chunk = i % shared_rows<D>::CHUNKS;
     const bool is_valid = row < n_valid;
-    ptx::cp_async_16(shared_rows<D>::at(tile, row, chunk), x + (is_valid ? row * stride : 0) + chunk * 8,
+    ptx::cp_async_16(tile + shared_rows<D>::at(row, chunk), x + (is_valid ? row * stride : 0) + chunk * 8,
                      is_valid ? 16 : 0);
   }
 }
 
-/* A warp's 16 * M queries and what it has of their output. */
-template <int D, int M> struct warp_tile {
-  uint32_t q[M][D / 16][4];
-  float o[M][D / 2];
-  row_state state[M];
+/* 16 queries of a warp and what it has of their output. */
+template <int D> struct strip {
+  uint32_t q[D / 16][4];
+  float o[D / 2];
+  row_state state;
 };
 
-template <int D, int M> __device__ __forceinline__ void tile_start(warp_tile<D, M> &t, char *queries, int row) {
+template <int D> __device__ __forceinline__ void strip_start(strip<D> &t, char *queries, int row) {
   const int lane = ptx::lane_id();
+  const lane_rows<D> rows(lane % 16, lane / 16);
 #pragma unroll
-  for (int m = 0; m < M; m++) {
+  for (int i = 0; i < D / 16; i++)
+    ptx::ldmatrix_x4(t.q[i], rows.at(queries, row / 16, i));
 #pragma unroll
-    for (int i = 0; i < D / 16; i++)
-      ptx::ldmatrix_x4(t.q[m][i], shared_rows<D>::at(queries, row + 16 * m + lane % 16, 2 * i + lane / 16));
-#pragma unroll
-    for (int i = 0; i < D / 2; i++)
-      t.o[m][i] = 0.0f;
-    row_state_clear(t.state[m]);
-  }
+  for (int i = 0; i < D / 2; i++)
+    t.o[i] = 0.0f;
+  row_state_clear(t.state);
 }
 
-/* One tile of up to 64 keys. MASKED: only n_valid keys are there, and row i of the warp sees n_keys + step * i of them;
- * what no row sees is left out, 16 keys at a time. */
-template <int D, int M, bool MASKED>
-__device__ __forceinline__ void tile_attend(warp_tile<D, M> &t, char *keys, char *values, float scale_log2, int n_keys,
-                                            int step, int n_valid) {
+__device__ __forceinline__ float (&four(float *v))[4] {
+  return *reinterpret_cast<float(*)[4]>(v);
+}
+__device__ __forceinline__ uint32_t (&two(uint32_t *v))[2] {
+  return *reinterpret_cast<uint32_t(*)[2]>(v);
+}
+
+/* One tile of 64 keys for M strips, which share every fragment of it: row i of the first strip sees n_keys + step * i
+ * of them, n_valid at most. TRIM, for one strip: what none of its rows sees is left out, 16 keys at a time. */
+template <int D, int M, bool TRIM>
+__device__ __forceinline__ void strips_attend(strip<D> *t, char *keys, char *values, float scale_log2, int n_keys,
+                                              int step, int n_valid) {
+  static_assert(M == 1 || !TRIM, "strips see different keys");
   const int lane = ptx::lane_id();
-  const int n_last = n_keys + step * (16 * M - 1);
-  const int n_seen = MASKED ? (n_last < n_valid ? n_last : n_valid) : KEYS;
+  const lane_rows<D> key_rows(lane / 16 * 8 + lane % 8, lane / 8 % 2), value_rows(lane % 16, lane / 16);
+  const int n_last = n_keys + step * 15;
+  const int n_seen = TRIM ? (n_last < n_valid ? n_last : n_valid) : KEYS;
   float s[M][KEYS / 2];
 #pragma unroll
   for (int g = 0; g < KEYS / 16; g++) {
-    if (MASKED && 16 * g >= n_seen)
+    if (TRIM && 16 * g >= n_seen)
       continue;
 #pragma unroll
     for (int m = 0; m < M; m++)
@@ -88,28 +110,25 @@ __device__ __forceinline__ void tile_attend(warp_tile<D, M> &t, char *keys, char
 #pragma unroll
     for (int i = 0; i < D / 16; i++) {
       uint32_t b[4];
-      ptx::ldmatrix_x4(b, shared_rows<D>::at(keys, 16 * g + lane / 16 * 8 + lane % 8, 2 * i + lane / 8 % 2));
+      ptx::ldmatrix_x4(b, key_rows.at(keys, g, i));
 #pragma unroll
       for (int m = 0; m < M; m++) {
-        ptx::mma_m16n8k16(reinterpret_cast<float(&)[4]>(s[m][8 * g]), t.q[m][i],
-                          reinterpret_cast<uint32_t(&)[2]>(b[0]));
-        ptx::mma_m16n8k16(reinterpret_cast<float(&)[4]>(s[m][8 * g + 4]), t.q[m][i],
-                          reinterpret_cast<uint32_t(&)[2]>(b[2]));
+        ptx::mma_m16n8k16(four(&s[m][8 * g]), t[m].q[i], two(&b[0]));
+        ptx::mma_m16n8k16(four(&s[m][8 * g + 4]), t[m].q[i], two(&b[2]));
       }
     }
   }
-  const int n_columns = MASKED ? (n_seen + 15) / 16 * 16 : KEYS;
 #pragma unroll
   for (int m = 0; m < M; m++) {
     float correction[2];
-    if (MASKED)
+    if (n_keys < KEYS || n_valid < KEYS)
       mask_tile<KEYS / 8>(s[m], n_keys + step * 16 * m, step, n_valid);
-    softmax_tile<KEYS / 8>(s[m], n_columns, scale_log2, t.state[m], correction);
-    rescale<D / 8>(t.o[m], correction);
+    softmax_tile<KEYS / 8>(s[m], TRIM ? (n_seen + 15) / 16 * 16 : KEYS, scale_log2, t[m].state, correction);
+    rescale<D / 8>(t[m].o, correction);
   }
 #pragma unroll
   for (int g = 0; g < KEYS / 16; g++) {
-    if (MASKED && 16 * g >= n_seen)
+    if (TRIM && 16 * g >= n_seen)
       continue;
     uint32_t p[M][4];
 #pragma unroll
@@ -118,35 +137,20 @@ __device__ __forceinline__ void tile_attend(warp_tile<D, M> &t, char *keys, char
 #pragma unroll
     for (int i = 0; i < D / 16; i++) {
       uint32_t b[4];
-      ptx::ldmatrix_x4_trans(b, shared_rows<D>::at(values, 16 * g + lane % 16, 2 * i + lane / 16));
+      ptx::ldmatrix_x4_trans(b, value_rows.at(values, g, i));
 #pragma unroll
       for (int m = 0; m < M; m++) {
-        ptx::mma_m16n8k16(reinterpret_cast<float(&)[4]>(t.o[m][8 * i]), p[m], reinterpret_cast<uint32_t(&)[2]>(b[0]));
-        ptx::mma_m16n8k16(reinterpret_cast<float(&)[4]>(t.o[m][8 * i + 4]), p[m],
-                          reinterpret_cast<uint32_t(&)[2]>(b[2]));
+        ptx::mma_m16n8k16(four(&t[m].o[8 * i]), p[m], two(&b[0]));
+        ptx::mma_m16n8k16(four(&t[m].o[8 * i + 4]), p[m], two(&b[2]));
       }
     }
   }
 }
 
-/* Keys first_key .. first_key + 63 of a sequence for the warp's rows row .. row + 16 * M - 1. */
-template <int D, int M>
-__device__ __forceinline__ void tile_step(warp_tile<D, M> &t, char *keys, char *values,
-                                          const attention_parameters &args, int length, int row, int first_key) {
-  const int n_valid = length - first_key, n_keys = args.is_causal ? row - first_key + 1 : n_valid;
-  if (n_valid >= KEYS && n_keys >= KEYS)
-    tile_attend<D, M, false>(t, keys, values, args.scale_log2, KEYS, 0, KEYS);
-  else
-    tile_attend<D, M, true>(t, keys, values, args.scale_log2, n_keys, args.is_causal, n_valid);
-}
-
-template <int D, int M>
-__device__ __forceinline__ void tile_store(const warp_tile<D, M> &t, const attention_parameters &args, int64_t token,
-                                           int head, int n_rows) {
-#pragma unroll
-  for (int m = 0; m < M; m++)
-    store_rows<D>(t.o[m], t.state[m], args.y + (token + 16 * m) * args.y_stride + head * D, args.y_stride,
-                  n_rows - 16 * m);
+template <int D>
+__device__ __forceinline__ void strip_store(const strip<D> &t, const attention_parameters &args, int64_t token,
+                                            int head, int n_rows) {
+  store_rows<D>(t.o, t.state, args.y + token * args.y_stride + head * D, args.y_stride, n_rows);
 }
 
 template <int D>
@@ -174,12 +178,17 @@ __global__ void __launch_bounds__(32 * ATTENTION_SHORT_WARPS, attention_tiles_of
     const int i_head = i / n_strips, row = i % n_strips * 16, head = item.head + i_head;
     const int i_kv_head = head / args.group - kv_head;
     const int end = args.is_causal && row + 16 < item.length ? row + 16 : item.length;
-    warp_tile<D, 1> t;
-    tile_start(t, queries + i_head * head_bytes, row);
-    for (int key = 0; key < end; key += KEYS)
-      tile_step(t, keys + i_kv_head * head_bytes + key * shared_rows<D>::BYTES,
-                values + i_kv_head * head_bytes + key * shared_rows<D>::BYTES, args, item.length, row, key);
-    tile_store(t, args, item.first + row, head, item.length - row);
+    strip<D> t[1];
+    strip_start(t[0], queries + i_head * head_bytes, row);
+    for (int key = 0; key < end; key += KEYS) {
+      const int first = i_kv_head * head_bytes + key * shared_rows<D>::BYTES, n_valid = item.length - key;
+      const int n_keys = args.is_causal ? row - key + 1 : n_valid;
+      if (n_keys >= KEYS && n_valid >= KEYS)
+        strips_attend<D, 1, false>(t, keys + first, values + first, args.scale_log2, KEYS, 0, KEYS);
+      else
+        strips_attend<D, 1, true>(t, keys + first, values + first, args.scale_log2, n_keys, args.is_causal, n_valid);
+    }
+    strip_store(t[0], args, item.first + row, head, item.length - row);
   }
 }
 
@@ -198,19 +207,17 @@ __global__ void __launch_bounds__(tiles_shape<D>::N_THREADS)
   const attention_item item = items[blockIdx.x];
   const int kv_head = item.head / args.group;
   char *queries = ptx::shared_memory(), *ring = queries + shape::QUERY_BYTES;
-  const __nv_bfloat16 *k = args.k + item.first * args.k_stride + kv_head * D;
-  const __nv_bfloat16 *v = args.v + item.first * args.v_stride + kv_head * D;
   const int end = args.is_causal && item.row + TILE_QUERIES < item.length ? item.row + TILE_QUERIES : item.length;
   const int n_tiles = (end + KEYS - 1) / KEYS;
   /* One group of copies a tile, an empty one behind the last, so that waiting can count groups. */
   auto load = [&](int tile) {
     if (tile < n_tiles) {
       char *stage = ring + tile % shape::STAGES * 2 * shape::TILE_BYTES;
-      const int64_t first = tile * KEYS;
+      const int64_t first = item.first + tile * KEYS;
       const int n_valid = item.length - tile * KEYS;
-      load_rows<D, shape::N_THREADS>(stage, k + first * args.k_stride, args.k_stride, KEYS, n_valid);
-      load_rows<D, shape::N_THREADS>(stage + shape::TILE_BYTES, v + first * args.v_stride, args.v_stride, KEYS,
-                                     n_valid);
+      load_rows<D, shape::N_THREADS>(stage, args.k + first * args.k_stride + kv_head * D, args.k_stride, KEYS, n_valid);
+      load_rows<D, shape::N_THREADS>(stage + shape::TILE_BYTES, args.v + first * args.v_stride + kv_head * D,
+                                     args.v_stride, KEYS, n_valid);
     }
     ptx::cp_async_commit();
   };
@@ -222,23 +229,28 @@ __global__ void __launch_bounds__(tiles_shape<D>::N_THREADS)
   ptx::sync_threads();
 
   const int warp_row = ptx::warp_id() * 16 * shape::M, row = item.row + warp_row;
-  const int row_end = args.is_causal ? row + 16 * shape::M : item.length; /* of the keys that any of its rows sees */
-  const bool has_rows = row < item.length;
-  warp_tile<D, shape::M> t;
-  tile_start(t, queries, warp_row);
+  /* Of the keys that any of its rows sees; none where no row is left. */
+  const int row_end = row >= item.length ? 0 : args.is_causal ? row + 16 * shape::M : item.length;
+  strip<D> t[shape::M];
+#pragma unroll
+  for (int m = 0; m < shape::M; m++)
+    strip_start(t[m], queries, warp_row + 16 * m);
   for (int tile = 0;;) {
     load(tile + shape::STAGES - 1); /* into the stage that the last barrier freed */
     char *stage = ring + tile % shape::STAGES * 2 * shape::TILE_BYTES;
-    if (has_rows && tile * KEYS < row_end)
-      tile_step(t, stage, stage + shape::TILE_BYTES, args, item.length, row, tile * KEYS);
+    if (tile * KEYS < row_end)
+      strips_attend<D, shape::M, false>(t, stage, stage + shape::TILE_BYTES, args.scale_log2,
+                                        args.is_causal ? row - tile * KEYS + 1 : KEYS, args.is_causal,
+                                        item.length - tile * KEYS);
     if (++tile == n_tiles)
       break;
     ptx::cp_async_wait<shape::STAGES - 2>();
     ptx::sync_threads();
   }
   ptx::cp_async_wait<0>();
-  if (has_rows)
-    tile_store(t, args, item.first + row, item.head, item.length - row);
+#pragma unroll
+  for (int m = 0; m < shape::M; m++)
+    strip_store(t[m], args, item.first + row + 16 * m, item.head, item.length - row - 16 * m);
 }
 
 kernel_cost cost_of(const char *name, const attention_work &work) {

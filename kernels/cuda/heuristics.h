@@ -21,7 +21,7 @@ struct attention_tiles {
   int sm90_stages;
 };
 constexpr attention_tiles ATTENTION_TILES[] = {
-    {32, 256, 4, 4, 2, 3, 4}, /* short warps take 16 rows: half of the table's columns never change a bit, but */
+    {32, 256, 3, 4, 2, 3, 4}, /* short warps take 16 rows: half of the table's columns never change a bit, but */
     {64, 128, 2, 4, 2, 3, 4}, /* short_rows does on sm_90a, where the tile kernel sums 128 keys at a time */
     {80, 112, 2, 8, 1, 2, 3}, {96, 96, 2, 8, 1, 2, 3}, {128, 64, 2, 8, 1, 2, 2},
 };
@@ -38,9 +38,9 @@ constexpr const attention_tiles *attention_tiles_of(int head_dim) {
 }
 
 /* top_k (kernels/topk): items of a tile; up to how many chunks of 64 columns the queries stay in shared memory on sm_90
- * (128 queries by 384: 96 KiB, which leaves three stages of items); entries of a candidate list, which must hold what lies
- * within rounding of the k-th besides the k, and is cut back each time it is full (the first 2k of N are all kept, then
- * about k ln(N / 2k)); threads and survivors of a query in the second pass. */
+ * (128 queries by 384: 96 KiB, which leaves three stages of items); entries of a candidate list, which must hold what
+ * lies within rounding of the k-th besides the k, and is cut back each time it is full (the first 2k of N are all kept,
+ * then about k ln(N / 2k)); threads and survivors of a query in the second pass. */
 constexpr int TOP_K_ITEMS_SM80 = 128, TOP_K_ITEMS_SM90 = 256;
 constexpr int TOP_K_RESIDENT_CHUNKS = 6;
 constexpr int TOP_K_MIN_TILES = 4; /* of a piece, when few queries make us cut the items */
