@@ -42,25 +42,39 @@ static void compare(const char *what, uint64_t i, uint64_t j, uint64_t ours, uin
 
 static void add(uint32_t *hash, uint32_t value) {
   *hash = (*hash ^ value) * 16777619u;
+  *hash ^= *hash >> 15;
+}
+
+static void print_layout(const char *name, int n, uint32_t hash) {
+  if (is_printing)
+    printf("    {\"%s\", %d, 0x%08xu},\n", name, n, hash);
 }
 
 /* Accumulators of m64nNk16: CuTe maps (thread, value) to row + 64 * column. */
 template <int N> static void check_accumulators() {
   const auto layout = SM90::GMMA::CLayout_64xN<N>{};
+  uint32_t hash = 2166136261u;
   for (uint32_t t = 0; t < 128; t++)
-    for (uint32_t i = 0; i < N / 2; i++)
+    for (uint32_t i = 0; i < N / 2; i++) {
+      add(&hash, static_cast<uint32_t>(layout(int(t), int(i))));
       compare("accumulator", t, i, simt::wgmma_accumulator_row(t, i) + 64 * simt::wgmma_accumulator_column(t, i),
               static_cast<uint64_t>(layout(int(t), int(i))));
+    }
+  print_layout("accumulators", N, hash);
   if constexpr (N > 8)
     check_accumulators<N - 8>();
 }
 
 static void check_a_registers() {
   const auto layout = SM90::GMMA::ALayout_64x16{};
+  uint32_t hash = 2166136261u;
   for (uint32_t t = 0; t < 128; t++)
-    for (uint32_t i = 0; i < 8; i++)
+    for (uint32_t i = 0; i < 8; i++) {
+      add(&hash, static_cast<uint32_t>(layout(int(t), int(i))));
       compare("A register", t, i, simt::wgmma_a_row(t, i / 2) + 64 * simt::wgmma_a_column(t, i / 2, i % 2),
               static_cast<uint64_t>(layout(int(t), int(i))));
+    }
+  print_layout("A registers", 16, hash);
 }
 
 /* stmatrix: CuTe maps (lane, bit of its four registers) to a bit of 32 rows of 128 bits. */
@@ -69,9 +83,14 @@ static void check_stmatrix() {
   for (uint32_t matrix = 0; matrix < 4; matrix++)
     for (uint32_t row = 0; row < 8; row++)
       for (uint32_t column = 0; column < 8; column++)
-        compare("stmatrix", matrix, row * 8 + column, (matrix * 8 + row) * 128 + column * 16,
-                static_cast<uint64_t>(
-                    layout(int(simt::stmatrix_lane(row, column)), int(matrix * 32 + column % 2 * 16))));
+        compare(
+            "stmatrix", matrix, row * 8 + column, (matrix * 8 + row) * 128 + column * 16,
+            static_cast<uint64_t>(layout(int(simt::stmatrix_lane(row, column)), int(matrix * 32 + column % 2 * 16))));
+  uint32_t hash = 2166136261u;
+  for (uint32_t lane = 0; lane < 32; lane++)
+    for (uint32_t i_half = 0; i_half < 8; i_half++)
+      add(&hash, static_cast<uint32_t>(layout(int(lane), int(i_half * 16))));
+  print_layout("stmatrix", 4, hash);
 }
 
 /* A tile [MN, K] whose elements hold (mn, k): where CuTe puts them, and what our decoder finds behind CuTe's descriptor
@@ -97,9 +116,8 @@ template <SM90::GMMA::Major MAJOR, class Layout> static void check_descriptor(co
       for (int k = 0; k < 16; k++) {
         const uint32_t theirs =
             static_cast<uint32_t>(reinterpret_cast<const char *>(raw_pointer_cast(&block(mn, k))) - window);
-        const uint32_t chunk = is_mn_major
-                                   ? simt::wgmma_chunk_address(operand, uint32_t(mn) & ~7u, uint32_t(k))
-                                   : simt::wgmma_chunk_address(operand, uint32_t(mn), uint32_t(k) & ~7u);
+        const uint32_t chunk = is_mn_major ? simt::wgmma_chunk_address(operand, uint32_t(mn) & ~7u, uint32_t(k))
+                                           : simt::wgmma_chunk_address(operand, uint32_t(mn), uint32_t(k) & ~7u);
         compare(name, uint64_t(mn), uint64_t(k), chunk + uint32_t(is_mn_major ? mn : k) % 8 * 2, theirs);
         add(&hash, theirs);
       }
@@ -128,9 +146,12 @@ template <class Atom> static void check_tma(const char *name, Atom, CUtensorMapS
   const auto layout = tile_to_shape(Atom{}, Shape<Int<N_ROWS>, Int<WIDTH>>{});
   Tensor tile = make_tensor(make_smem_ptr(reinterpret_cast<bfloat16_t *>(window + 16384)), layout);
   const int32_t coordinates[2] = {24, 30};
+  uint32_t hash = 2166136261u;
   simt::tensor_map_visit(decoded, coordinates, [&](const simt::box_row &row) {
     for (uint32_t byte = 0; byte < row.n_bytes; byte += 2) {
       const int i_row = int(row.offset / row.n_bytes), column = int(byte / 2);
+      add(&hash,
+          static_cast<uint32_t>(reinterpret_cast<const char *>(raw_pointer_cast(&tile(i_row, column))) - window));
       const bool is_inside = coordinates[0] + column < 80 && coordinates[1] + i_row < 64;
       const auto theirs = reinterpret_cast<const char *>(raw_pointer_cast(&tile(i_row, column))) - window;
       compare(name, uint64_t(i_row), uint64_t(column),
@@ -141,6 +162,7 @@ template <class Atom> static void check_tma(const char *name, Atom, CUtensorMapS
                 uint64_t((coordinates[1] + i_row) * 160 + (coordinates[0] + column) * 2));
     }
   });
+  print_layout(name, WIDTH, hash);
 }
 
 int main(int argc, char **argv) {
