@@ -420,27 +420,38 @@ cudaError_t cudaHostUnregister(void *memory) {
   return call.done(call.error);
 }
 
+/* Behind both asynchronous copies. From pageable memory the copy would not be asynchronous, and the caller did not know
+ * it: a finding. Into pageable memory it returns when it is done, as CUDA does: the caller waits anyway. */
+static cudaError_t enqueue_copy(api_call &call, CUstream_st *stream, void *to, const void *from,
+                                std::function<void()> copy) {
+  const bool waits = kind_of(to) == PAGEABLE;
+  if (kind_of(from) == PAGEABLE)
+    report_misuse("cudaMemcpyAsync", "%p is pageable host memory, so the copy would not be asynchronous", from);
+  if (waits && stream->capture)
+    return call.done(cudaErrorStreamCaptureUnsupported);
+  enqueue(stream, std::move(copy));
+  if (waits)
+    run_until(all_of(stream->work));
+  return call.done(sticky_error);
+}
+
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n_bytes, cudaMemcpyKind kind, cudaStream_t on) {
   api_call call(CALL_MEMCPY);
   CUstream_st *stream = stream_of(on);
-  if (call.error != cudaSuccess)
+  if (call.error != cudaSuccess || n_bytes == 0)
     return call.done(call.error);
   if (!stream)
     return call.done(cudaErrorInvalidResourceHandle);
   if (!is_right_copy("cudaMemcpyAsync", to, from, n_bytes, kind))
     return call.done(cudaErrorInvalidValue);
-  for (const void *side : {static_cast<const void *>(to), from})
-    if (n_bytes && kind_of(side) == PAGEABLE)
-      report_misuse("cudaMemcpyAsync", "%p is pageable host memory, so the copy would not be asynchronous", side);
-  enqueue(stream, [=] { copy_now(to, from, n_bytes); });
-  return cudaSuccess;
+  return enqueue_copy(call, stream, to, from, [=] { copy_now(to, from, n_bytes); });
 }
 
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
                               size_t n_rows, cudaMemcpyKind kind, cudaStream_t on) {
   api_call call(CALL_MEMCPY);
   CUstream_st *stream = stream_of(on);
-  if (call.error != cudaSuccess)
+  if (call.error != cudaSuccess || width == 0 || n_rows == 0)
     return call.done(call.error);
   if (!stream)
     return call.done(cudaErrorInvalidResourceHandle);
@@ -450,14 +461,10 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
     if (!is_right_copy("cudaMemcpy2DAsync", static_cast<char *>(to) + row * to_pitch,
                        static_cast<const char *>(from) + row * from_pitch, width, kind))
       return call.done(cudaErrorInvalidValue);
-  for (const void *side : {static_cast<const void *>(to), from})
-    if (width && n_rows && kind_of(side) == PAGEABLE)
-      report_misuse("cudaMemcpy2DAsync", "%p is pageable host memory, so the copy would not be asynchronous", side);
-  enqueue(stream, [=] {
+  return enqueue_copy(call, stream, to, from, [=] {
     for (size_t row = 0; row < n_rows; row++)
       copy_now(static_cast<char *>(to) + row * to_pitch, static_cast<const char *>(from) + row * from_pitch, width);
   });
-  return cudaSuccess;
 }
 
 /* In order with the default stream, and done when it returns. */
