@@ -74,6 +74,7 @@ void mq_cuda_matrix_destroy(mq_backend *backend, mq_matrix *matrix);
 mq_status mq_cuda_allocate(mq_backend *backend, size_t n_bytes, void **memory);
 void mq_cuda_release(mq_backend *backend, void *memory);
 mq_status mq_cuda_upload(mq_backend *backend, void *memory, const void *host_memory, size_t n_bytes);
+mq_status mq_cuda_download(mq_backend *backend, void *host_memory, const void *memory, size_t n_bytes);
 
 mq_status mq_cuda_gemm_open(mq_backend *backend, const char *device_name);
 void mq_cuda_gemm_close(mq_backend *backend); /* also of one that was not opened */

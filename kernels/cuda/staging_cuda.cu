@@ -5,6 +5,7 @@
  *   earlier batches compute, yet the destination changes only when the operations asked for before have read it.
  *   Both rings have the same layout; a piece is free again when its second hop is done. Large uploads go in chunks.
  * fetch:   memory -> (fetch stream, behind an event of the compute stream) pinned slot -> host memory in fetch_wait
+ * download: memory -> (compute stream) one of two pinned slots -> host memory, one chunk copied while the next lands
  * Nothing is allocated after open. */
 #include "kernels/cuda/state.h"
 
@@ -29,37 +30,55 @@ struct fetch {
   bool is_open;
 };
 
+/* Where one chunk of a download lands. */
+struct landing {
+  char *pinned;
+  cudaEvent_t landed;
+};
+
 } /* namespace */
 
 struct mq_cuda_staging {
-  char *pinned; /* ring, then the fetches' slots */
+  char *pinned; /* ring, the fetches' slots, two for downloads */
   char *ring;   /* on the device */
   size_t head;  /* where the next piece begins, if there is room */
   ring_piece pieces[N_PIECES];
   int i_oldest, n_pieces;
   fetch fetches[N_FETCHES];
+  landing landings[2];
 };
+
+static mq_status create_event(cudaEvent_t *event) {
+  return mq_cuda_check(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "event");
+}
 
 mq_status mq_cuda_staging_open(mq_backend *backend) {
   mq_cuda_staging *staging = backend->state->staging = new mq_cuda_staging();
   void *memory = nullptr;
-  mq_status status = mq_cuda_check(cudaHostAlloc(&memory, RING_BYTES + N_FETCHES * FETCH_BYTES, cudaHostAllocDefault),
-                                   "pinned memory");
+  mq_status status = mq_cuda_check(
+      cudaHostAlloc(&memory, RING_BYTES + (N_FETCHES + 2) * FETCH_BYTES, cudaHostAllocDefault), "pinned memory");
   if (status != MQ_OK)
     return status;
   staging->pinned = static_cast<char *>(memory);
+  char *slot = staging->pinned + RING_BYTES;
   if ((status = mq_cuda_allocate(backend, RING_BYTES, &memory)) != MQ_OK)
     return status;
   staging->ring = static_cast<char *>(memory);
-  for (int i = 0; i < 2 * (N_PIECES + N_FETCHES); i++) {
-    const int j = i / 2 - N_PIECES;
-    cudaEvent_t *event = j < 0 ? (i % 2 ? &staging->pieces[i / 2].used : &staging->pieces[i / 2].landed)
-                               : (i % 2 ? &staging->fetches[j].done : &staging->fetches[j].ready);
-    if ((status = mq_cuda_check(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "event")) != MQ_OK)
+  for (ring_piece &piece : staging->pieces)
+    if ((status = create_event(&piece.landed)) != MQ_OK || (status = create_event(&piece.used)) != MQ_OK)
       return status;
+  for (fetch &each : staging->fetches) {
+    if ((status = create_event(&each.ready)) != MQ_OK || (status = create_event(&each.done)) != MQ_OK)
+      return status;
+    each.pinned = slot;
+    slot += FETCH_BYTES;
   }
-  for (int i = 0; i < N_FETCHES; i++)
-    staging->fetches[i].pinned = staging->pinned + RING_BYTES + static_cast<size_t>(i) * FETCH_BYTES;
+  for (landing &each : staging->landings) {
+    if ((status = create_event(&each.landed)) != MQ_OK)
+      return status;
+    each.pinned = slot;
+    slot += FETCH_BYTES;
+  }
   return MQ_OK;
 }
 
@@ -80,6 +99,8 @@ void mq_cuda_staging_close(mq_backend *backend) {
     destroy_event(each.ready);
     destroy_event(each.done);
   }
+  for (const landing &each : staging->landings)
+    destroy_event(each.landed);
   if (staging->pinned)
     cudaFreeHost(staging->pinned);
   delete staging;
@@ -146,15 +167,33 @@ mq_status mq_cuda_upload(mq_backend *backend, void *memory, const void *host_mem
   return status;
 }
 
+static cudaError_t start_landing(mq_backend *backend, const landing &at, const char *memory, size_t n_bytes) {
+  mq_cuda_trace_begin(backend, backend->stream, "copy", "download", static_cast<int64_t>(n_bytes), 0);
+  const cudaError_t error = cudaMemcpyAsync(at.pinned, memory, n_bytes, cudaMemcpyDeviceToHost, backend->stream);
+  mq_cuda_trace_end(backend, backend->stream);
+  return error == cudaSuccess ? cudaEventRecord(at.landed, backend->stream) : error;
+}
+
 mq_status mq_cuda_download(mq_backend *backend, void *host_memory, const void *memory, size_t n_bytes) {
+  const landing *landings = backend->state->staging->landings;
+  char *const to = static_cast<char *>(host_memory);
+  const char *const from = static_cast<const char *>(memory);
   mq_status status = mq_cuda_enter(backend);
   if (status != MQ_OK || n_bytes == 0)
     return status;
-  mq_cuda_trace_begin(backend, backend->stream, "copy", "download", static_cast<int64_t>(n_bytes), 0);
-  cudaError_t error = cudaMemcpyAsync(host_memory, memory, n_bytes, cudaMemcpyDeviceToHost, backend->stream);
-  mq_cuda_trace_end(backend, backend->stream);
-  if (error == cudaSuccess)
-    error = cudaStreamSynchronize(backend->stream);
+  const size_t n_chunks = (n_bytes + FETCH_BYTES - 1) / FETCH_BYTES;
+  cudaError_t error = cudaSuccess;
+  for (size_t i = 0; i <= n_chunks && error == cudaSuccess; i++) {
+    if (i < n_chunks)
+      error = start_landing(backend, landings[i % 2], from + i * FETCH_BYTES,
+                            i + 1 < n_chunks ? FETCH_BYTES : n_bytes - i * FETCH_BYTES);
+    if (i > 0 && error == cudaSuccess) {
+      const landing &done = landings[(i - 1) % 2];
+      error = cudaEventSynchronize(done.landed);
+      if (error == cudaSuccess)
+        memcpy(to + (i - 1) * FETCH_BYTES, done.pinned, i < n_chunks ? FETCH_BYTES : n_bytes - (i - 1) * FETCH_BYTES);
+    }
+  }
   status = mq_cuda_check(error, "download");
   if (status == MQ_OK)
     mq_cuda_trace_resolve(backend);

@@ -28,7 +28,6 @@ void mq_cuda_note_launch(const char *name);
 /* Pinned and device staging memory; the latter from the arena. */
 mq_status mq_cuda_staging_open(mq_backend *backend);
 void mq_cuda_staging_close(mq_backend *backend); /* waits for nothing; the streams are idle */
-mq_status mq_cuda_download(mq_backend *backend, void *host_memory, const void *memory, size_t n_bytes);
 mq_status mq_cuda_fetch_start(mq_backend *backend, void *host_memory, const void *memory, size_t n_bytes, int *ticket);
 mq_status mq_cuda_fetch_wait(mq_backend *backend, int ticket);
 mq_status mq_cuda_copy(mq_backend *backend, void *to, const void *from, size_t n_bytes);
