@@ -48,6 +48,11 @@ template <bool BLOCK> __device__ __forceinline__ void sync_group() {
 
 constexpr int HISTOGRAM_BINS = 256, HISTOGRAM_WORDS = HISTOGRAM_BINS + 4;
 
+/* So that a lane's 8 neighbouring bins lie in its own bank. */
+__device__ __forceinline__ uint32_t bin_at(uint32_t bin) {
+  return (bin & 7) * 32 + (bin >> 3);
+}
+
 /* A number that at least k entries of the lists reach with their lower bounds (bounds[].x), next to the largest such:
  * two digits of 8 bits below the leading bit in which the lower bounds above `floor` differ. `floor` where there are
  * fewer than k of those. All threads of the warp or block call it and get the same. */
@@ -108,13 +113,13 @@ __device__ __forceinline__ float threshold_of(const float2 *bounds, const int *c
         const uint32_t bits = ordered_bits(bounds[static_cast<int64_t>(list) * capacity + i].x);
         const uint32_t bin = (bits - base) >> shift;
         if (bits >= base && bits > above && bin < n_bins)
-          ptx::atomic_add(&histogram[bin], 1);
+          ptx::atomic_add(&histogram[bin_at(bin)], 1);
       }
     sync_group<BLOCK>();
     /* The highest bin at or above which `needed` entries lie; a lane has 8 bins, lane 31 the highest. */
     uint32_t mine = 0, suffix;
     for (int j = 0; j < 8; j++)
-      mine += histogram[8 * lane + j];
+      mine += histogram[32 * j + lane];
     suffix = mine;
     for (int step = 1; step < 32; step <<= 1) {
       const uint32_t further = ptx::shuffle_down(suffix, step);
@@ -123,10 +128,10 @@ __device__ __forceinline__ float threshold_of(const float2 *bounds, const int *c
     const uint32_t enough = ptx::ballot(suffix >= needed); /* lanes 0 .. some */
     const int holder = 31 - ptx::leading_zeros(enough | 1);
     uint32_t left = needed - ptx::shuffle(suffix - mine, holder);
-    int bin = 8 * holder + 7;
-    for (uint32_t here; bin > 8 * holder && (here = histogram[bin]) < left; bin--)
+    uint32_t bin = 8 * static_cast<uint32_t>(holder) + 7;
+    for (uint32_t here; bin > 8 * static_cast<uint32_t>(holder) && (here = histogram[bin_at(bin)]) < left; bin--)
       left -= here;
-    base += static_cast<uint32_t>(bin) << shift;
+    base += bin << shift;
     needed = left;
     if (shift == last_shift)
       break;
