@@ -154,11 +154,7 @@ mq_status has_same_bits(mq_backend *backend, const bed &b, int bucket, const mq_
       status = mq_gemm_compare(backend, b.y, b.y_reference, m * static_cast<int64_t>(b.y_row_bytes), b.is_different);
   }
   if (status == MQ_OK)
-    status = mq_cuda_check(
-        cudaMemcpyAsync(&is_different, b.is_different, sizeof is_different, cudaMemcpyDeviceToHost, backend->stream),
-        "gemm tuning");
-  if (status == MQ_OK)
-    status = mq_cuda_check(cudaStreamSynchronize(backend->stream), "gemm tuning");
+    status = mq_cuda_download(backend, &is_different, b.is_different, sizeof is_different);
   *same = *same && is_different == 0;
   return status;
 }

@@ -25,7 +25,7 @@ namespace {
 enum algorithm_id : unsigned char { PLAIN = 1, WIDE, BACKWARD, SLOW, SPLIT };
 
 const char MARK[8] = {'h', 'o', 's', 't', ' ', 'm', 'm', 0};
-const int64_t MOST_ROWS = 4096, FEW_ROWS = 64;
+const int64_t MOST_ROWS = 96, FEW_ROWS = 64;
 const int ROWS = 6, COLUMNS = 16; /* of a tile: 12 registers of sums */
 
 mq_gemm_algorithm make_algorithm(algorithm_id id) {
@@ -54,7 +54,7 @@ int64_t duration_ns(algorithm_id id, const mq_gemm_family &family, int64_t m) {
   case WIDE:
     return 20000 + static_cast<int64_t>(flops * 2e-6);
   case PLAIN:
-    return 2000 + static_cast<int64_t>(flops * 2e-6) + m * 100;
+    return 2000 + static_cast<int64_t>(flops * 2e-6) + m * 400;
   default:
     return 90000 + static_cast<int64_t>(flops * 4e-6);
   }
