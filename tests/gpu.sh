@@ -103,7 +103,7 @@ viewers=1200
 rm -rf "$data" && mkdir -p "$data"
 if [ -n "$rehearsal" ]; then
   head -n 40 $titles >"$data/titles.jsonl"
-  titles=$data/titles.jsonl viewers=60 model=tests/models/tiny-bert
+  titles=$data/titles.jsonl viewers=60 model=tests/models/tiny-bert-64
 fi
 export marquee model backend data titles viewers python out
 step quickstart 120 sh -euc '

@@ -11,7 +11,7 @@ from transformers import BertConfig, BertModel
 MODELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "models")
 FROM, TO = os.path.join(MODELS, "tiny-bert"), os.path.join(MODELS, "tiny-bert-64")
 shutil.rmtree(TO, ignore_errors=True)
-shutil.copytree(FROM, TO, ignore=shutil.ignore_patterns("model.safetensors", "config.json"))
+shutil.copytree(FROM, TO, ignore=shutil.ignore_patterns("model.safetensors"))
 torch.manual_seed(5)
 vocab_size = json.load(open(os.path.join(FROM, "config.json")))["vocab_size"]
 config = BertConfig(vocab_size=vocab_size, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=160,
