@@ -58,6 +58,8 @@ __global__ void __launch_bounds__(384, 1) ring(const __grid_constant__ CUtensorM
     const char *const a = shared + stage * STAGE_BYTES + (warpgroup - 1) * 64 * 128, *const b = shared + stage * STAGE_BYTES + A_BYTES;
     if (bug != BUG_NO_WGMMA_FENCE)
       ptx::wgmma_fence();
+    if (bug == BUG_TOUCH_BEHIND_FENCE)
+      d[5] += 1;
     for (int k = 0; k < 4; k++) {
       const ptx::swizzle_mode swizzle = bug == BUG_WRONG_SWIZZLE ? ptx::SWIZZLE_64 : ptx::SWIZZLE_128;
       const int stride = bug == BUG_WRONG_STRIDE ? 2048 : 1024, step = bug == BUG_WRONG_OFFSET ? 16 : 32;
@@ -67,8 +69,11 @@ __global__ void __launch_bounds__(384, 1) ring(const __grid_constant__ CUtensorM
                           ptx::wgmma_descriptor(b + step * k, 16, stride, swizzle), accumulate);
     }
     ptx::wgmma_commit();
-    if (bug == BUG_EARLY_RELEASE && threadIdx.x % 128 == 0)
-      ptx::mbarrier_arrive(&empty[stage]);
+    if (bug == BUG_EARLY_RELEASE) {
+      ptx::barrier_sync(warpgroup, 128);
+      if (threadIdx.x % 128 == 0)
+        ptx::mbarrier_arrive(&empty[stage]);
+    }
     if (bug != BUG_NO_WGMMA_WAIT && bug != BUG_EARLY_READ)
       ptx::wgmma_wait<0>();
     if (bug == BUG_EARLY_READ) {
@@ -125,19 +130,49 @@ __global__ void __launch_bounds__(128, 1)
   ptx::barrier_sync(1, 128);
   ptx::mbarrier_wait(full, 0);
   float d[64];
-  ptx::wgmma_fence();
-  for (int k = 0; k < 4; k++) {
-    /* 16 rows of 128 bytes further; the second atom of 64 columns is 64 rows further */
-    const uint64_t right = ptx::wgmma_descriptor(b + k * 16 * 128, 64 * 128, 1024, ptx::SWIZZLE_128);
-    if (how == 2)
-      ptx::wgmma_rs<128, true>(d, registers[k], right, k > 0);
-    else
-      ptx::wgmma_ss<128, true>(d, ptx::wgmma_descriptor(tile + 32 * k, 16, 1024, ptx::SWIZZLE_128), right, k > 0);
+  for (int half = 0; half < 2; half++) {
+    uint32_t part[2][4];
+    if (bug == BUG_A_BEHIND_FENCE)
+      ptx::wgmma_fence();
+    for (int i = 0; i < 8; i++)
+      part[i / 4][i % 4] = registers[2 * half + i / 4][i % 4];
+    if (bug != BUG_A_BEHIND_FENCE)
+      ptx::wgmma_fence();
+    for (int k = 2 * half; k < 2 * half + 2; k++) {
+      /* 16 rows of 128 bytes further; the second atom of 64 columns is 64 rows further */
+      const uint64_t right = ptx::wgmma_descriptor(b + k * 16 * 128, 64 * 128, 1024, ptx::SWIZZLE_128);
+      if (how == 2)
+        ptx::wgmma_rs<128, true>(d, part[k % 2], right, k > 0);
+      else
+        ptx::wgmma_ss<128, true>(d, ptx::wgmma_descriptor(tile + 32 * k, 16, 1024, ptx::SWIZZLE_128), right, k > 0);
+    }
+    ptx::wgmma_commit();
+    ptx::wgmma_wait<0>();
   }
-  ptx::wgmma_commit();
-  ptx::wgmma_wait<0>();
   for (int i = 0; i < 64; i++)
     c[(16 * warp + lane / 4 + 8 * (i / 2 % 2)) * 128 + 8 * (i / 4) + 2 * (lane % 4) + i % 2] = d[i];
+}
+
+template <int N>
+__global__ void __launch_bounds__(128, 1) widths(const uint16_t *a, const uint16_t *b, float *c) {
+  char *const tile = ptx::shared_memory();
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
+  /* core matrices of 8 rows of 16 bytes: those of the second half of k lie behind all of the first half */
+  for (int i = thread; i < N * 2; i += 128)
+    *reinterpret_cast<uint4 *>(tile + i % 2 * N * 16 + i / 2 * 16) = *reinterpret_cast<const uint4 *>(b + i * 8);
+  ptx::fence_proxy_async();
+  ptx::sync_threads();
+  uint32_t left[4];
+  for (int i = 0; i < 4; i++)
+    left[i] = *reinterpret_cast<const uint32_t *>(a + (16 * warp + lane / 4 + 8 * (i % 2)) * 16 + 2 * (lane % 4) +
+                                                  8 * (i / 2));
+  float d[N / 2];
+  ptx::wgmma_fence();
+  ptx::wgmma_rs<N>(d, left, ptx::wgmma_descriptor(tile, N * 16, 128, ptx::SWIZZLE_NONE), false);
+  ptx::wgmma_commit();
+  ptx::wgmma_wait<0>();
+  for (int i = 0; i < N / 2; i++)
+    c[(16 * warp + lane / 4 + 8 * (i / 2 % 2)) * N + 8 * (i / 4) + 2 * (lane % 4) + i % 2] = d[i];
 }
 
 __global__ void __launch_bounds__(32, 1) bulk(const uint32_t *from, uint32_t *to, int row_bytes, int offset) {
@@ -156,6 +191,25 @@ __global__ void __launch_bounds__(32, 1) bulk(const uint32_t *from, uint32_t *to
   ptx::mbarrier_wait(bar, 0);
   for (int i = static_cast<int>(threadIdx.x); i < row_bytes / 4; i += 32)
     to[row + i] = reinterpret_cast<const uint32_t *>(shared + 16 + offset)[i];
+}
+
+__global__ void __launch_bounds__(32, 1)
+    box(const __grid_constant__ CUtensorMap map, int c0, int c1, int c2, uint32_t *to, int n_bytes) {
+  char *const shared = ptx::shared_memory();
+  uint64_t *const bar = reinterpret_cast<uint64_t *>(shared + n_bytes);
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_init(bar, 1);
+    ptx::mbarrier_init_fence();
+    ptx::mbarrier_arrive_expect(bar, static_cast<uint32_t>(n_bytes));
+    if (c2 < 0)
+      ptx::tma_load_2d(shared, &map, c0, c1, bar);
+    else
+      ptx::tma_load_3d(shared, &map, c0, c1, c2, bar);
+  }
+  ptx::sync_warp();
+  ptx::mbarrier_wait(bar, 0);
+  for (int i = static_cast<int>(threadIdx.x); i < n_bytes / 4; i += 32)
+    to[i] = reinterpret_cast<const uint32_t *>(shared)[i];
 }
 
 } /* namespace */
@@ -177,4 +231,14 @@ cudaError_t launch_bulk(cudaStream_t stream, const uint32_t *from, uint32_t *to,
   const int64_t n_bytes = static_cast<int64_t>(n_rows) * row_bytes;
   return ptx::launch(kernel_cost{"async bulk", n_bytes, n_bytes, 0}, bulk, dim3(static_cast<unsigned>(n_rows)), 32,
                      row_bytes + 64, stream, from, to, row_bytes, offset);
+}
+
+cudaError_t launch_widths(cudaStream_t stream, const uint16_t *a, const uint16_t *b, float *c, int n) {
+  const kernel_cost cost = {"async widths", 2 * 16 * (64 + n), 4 * 64 * n, 2 * 64 * 16 * n};
+  return ptx::launch(cost, n == 16 ? widths<16> : n == 80 ? widths<80> : widths<256>, dim3(1), 128, n * 32, stream, a, b, c);
+}
+
+cudaError_t launch_box(cudaStream_t stream, const CUtensorMap &map, int c0, int c1, int c2, uint32_t *to, int n_bytes) {
+  return ptx::launch(kernel_cost{"async box", 0, n_bytes, 0}, box, dim3(1), 32, n_bytes + 8, stream, map, c0, c1, c2, to,
+                     n_bytes);
 }

@@ -20,6 +20,8 @@ enum async_bug {
   BUG_EARLY_READ,
   BUG_EARLY_RELEASE,
   BUG_NO_WGMMA_FENCE,
+  BUG_TOUCH_BEHIND_FENCE,
+  BUG_A_BEHIND_FENCE,
   BUG_NO_PROXY_FENCE,
   BUG_WRONG_STRIDE,
   BUG_WRONG_OFFSET,
@@ -43,7 +45,13 @@ cudaError_t launch_ring(cudaStream_t stream, const CUtensorMap &a, const CUtenso
  * registers (2); B is MN-major in two atoms, from a tensor map of [64, 128] with a box of 64 x 64. */
 cudaError_t launch_stored(cudaStream_t stream, const uint16_t *a, const CUtensorMap &b, float *c, int how, int bug);
 
-/* Rows of `from` to `to` by one bulk copy per row, in a block of one warp. */
+/* c[64, n] = a[64, 16] . b[n, 16] for n = 16, 80 or 256: A in registers, B K-major without swizzle. */
+cudaError_t launch_widths(cudaStream_t stream, const uint16_t *a, const uint16_t *b, float *c, int n);
+
+/* Rows of `from` to `to` by one bulk copy per row, in a block of one warp; offset shifts the destination. */
 cudaError_t launch_bulk(cudaStream_t stream, const uint32_t *from, uint32_t *to, int n_rows, int row_bytes, int offset);
+
+/* The box at these coordinates to `to`, n_bytes as they lie in shared memory. Two dimensions for c2 < 0. */
+cudaError_t launch_box(cudaStream_t stream, const CUtensorMap &map, int c0, int c1, int c2, uint32_t *to, int n_bytes);
 
 #endif

@@ -151,40 +151,184 @@ static outcome run_bulk(uint64_t seed, uint32_t checks, int row_bytes, int offse
   return o;
 }
 
-enum { N_SEEDS = 6 };
+/* c = a . b for the widths that few kernels use. */
+static outcome run_widths(uint64_t seed, int n) {
+  clean_device();
+  simt_set_seed(seed);
+  simt_set_checks(SIMT_CHECK_ALL);
+  const std::vector<uint16_t> a = random_bf16(64 * 16), b = random_bf16(static_cast<size_t>(n) * 16);
+  std::vector<float> expected(64 * static_cast<size_t>(n));
+  for (size_t m = 0; m < 64; m++)
+    for (size_t column = 0; column < static_cast<size_t>(n); column++)
+      for (size_t k = 0; k < 16; k++)
+        expected[m * static_cast<size_t>(n) + column] += widen(a[m * 16 + k]) * widen(b[column * 16 + k]);
+  uint16_t *const on_device_a = to_device(a), *const on_device_b = to_device(b);
+  float *const c = to_device(std::vector<float>(expected.size(), NAN));
+  return outcome_of(launch_widths(nullptr, on_device_a, on_device_b, c, n), c, expected);
+}
+
+/* A box of a [5, 40, 72] tensor (72 innermost, rows of 80 in memory), partly outside of it, in each swizzle. */
+static outcome run_box(uint64_t seed, CUtensorMapSwizzle swizzle, bool is_3d, int c0, int c1, int c2, int row_step) {
+  clean_device();
+  simt_set_seed(seed);
+  simt_set_checks(SIMT_CHECK_ALL & ~static_cast<uint32_t>(SIMT_CHECK_COST));
+  const int width = 72, pitch = 80, n_rows = 40, n_planes = 5;
+  const std::vector<uint16_t> memory = random_bf16(static_cast<size_t>(pitch * n_rows * n_planes));
+  uint16_t *const on_device = to_device(memory);
+  const cuuint64_t size[3] = {static_cast<cuuint64_t>(width), static_cast<cuuint64_t>(n_rows),
+                              static_cast<cuuint64_t>(n_planes)},
+                   stride[2] = {static_cast<cuuint64_t>(pitch) * 2, static_cast<cuuint64_t>(pitch * n_rows) * 2};
+  const cuuint32_t spans[4] = {64, 16, 32, 64};
+  const cuuint32_t box_width = spans[swizzle], box_rows = 20, box_planes = is_3d ? 3 : 1;
+  const cuuint32_t box[3] = {box_width, box_rows * static_cast<cuuint32_t>(row_step), box_planes},
+                   step[3] = {1, static_cast<cuuint32_t>(row_step), 1};
+  alignas(64) CUtensorMap map;
+  EXPECT(simt::encode_tensor_map_tiled(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, is_3d ? 3 : 2, on_device, size, stride,
+                                       box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
+                                       CU_TENSOR_MAP_L2_PROMOTION_NONE,
+                                       CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS,
+         "%s", simt::tensor_map_error());
+  const size_t n = box_width * box_rows * box_planes;
+  std::vector<uint16_t> expected(n);
+  for (int plane = 0; plane < int(box_planes); plane++)
+    for (int row = 0; row < int(box_rows); row++)
+      for (int column = 0; column < int(box_width); column++) {
+        const int x = c0 + column, y = c1 + row * row_step, z = is_3d ? c2 + plane : 0;
+        /* 16-byte chunks of each group of eight 128-byte lines change places: line number xored in, in its low bits */
+        size_t byte = static_cast<size_t>(((plane * int(box_rows) + row) * int(box_width) + column) * 2);
+        const size_t line = byte / 128 % 8, mask = swizzle == CU_TENSOR_MAP_SWIZZLE_NONE ? 0 : box_width * 2 / 16 - 1;
+        byte ^= (line & mask) * 16;
+        const bool is_inside = x >= 0 && x < width && y >= 0 && y < n_rows && z >= 0 && z < n_planes;
+        expected[byte / 2] = is_inside ? memory[static_cast<size_t>((z * n_rows + y) * pitch + x)] : 0;
+      }
+  uint32_t *const to = to_device(std::vector<uint32_t>(n / 2));
+  outcome o = outcome_of(launch_box(nullptr, map, c0, c1, is_3d ? c2 : -1, to, static_cast<int>(n * 2)), nullptr, {});
+  o.n_wrong = memcmp(to, expected.data(), n * 2) != 0;
+  return o;
+}
+
+enum { N_SEEDS = 4 };
 static const uint32_t all = SIMT_CHECK_ALL;
 
+static void expect_clean(const outcome &o, const char *what, uint64_t seed) {
+  EXPECT(o.error == cudaSuccess && o.found == 0 && o.n_wrong == 0, "%s, seed %d: error %d, findings %x, %d wrong", what,
+         static_cast<int>(seed), o.error, o.found, o.n_wrong);
+}
+
 static void correct_kernels_are_clean_and_exact() {
-  simt_set_quiet(0);
   for (uint64_t seed = 0; seed < N_SEEDS; seed++) {
-    outcome o = run_ring(seed, all, BUG_NONE);
-    EXPECT(o.error == cudaSuccess && o.found == 0 && o.n_wrong == 0, "ring, seed %d: %d, %x, %d", int(seed), o.error,
-           o.found, o.n_wrong);
-    for (int how = 0; how < 3; how++) {
-      o = run_stored(seed, all, how, BUG_NONE);
-      EXPECT(o.error == cudaSuccess && o.found == 0 && o.n_wrong == 0, "stored %d, seed %d: %d, %x, %d", how, int(seed),
-             o.error, o.found, o.n_wrong);
-    }
-    o = run_bulk(seed, all, 16 * (1 + int(seed)), 0);
-    EXPECT(o.error == cudaSuccess && o.found == 0 && o.n_wrong == 0, "bulk, seed %d: %d, %x, %d", int(seed), o.error,
-           o.found, o.n_wrong);
+    expect_clean(run_ring(seed, all, BUG_NONE), "ring", seed);
+    expect_clean(run_stored(seed, all, 0, BUG_NONE), "A by ordinary stores", seed);
+    expect_clean(run_stored(seed, all, 1, BUG_NONE), "A by stmatrix", seed);
+    expect_clean(run_stored(seed, all, 2, BUG_NONE), "A in registers", seed);
+    expect_clean(run_bulk(seed, all, 16 * (1 + static_cast<int>(seed)), 0), "bulk", seed);
+    for (int n : {16, 80, 256})
+      expect_clean(run_widths(seed, n), "widths", seed);
   }
   const outcome unchecked = run_ring(1, 0, BUG_NONE);
   EXPECT(unchecked.error == cudaSuccess && unchecked.n_wrong == 0, "without checks: %d, %d", unchecked.error,
          unchecked.n_wrong);
 }
 
-int main(int argc, char **) {
-  if (argc > 1) {
-    for (int bug = 1; bug < N_BUGS; bug++)
-      for (uint64_t seed = 0; seed < 3; seed++) {
-        const bool is_stored = bug == BUG_NO_PROXY_FENCE;
-        const outcome o = is_stored ? run_stored(seed, all, 0, bug) : run_ring(seed, all, bug);
-        printf("bug %d seed %d: error %d found %x wrong %d\n", bug, int(seed), o.error, o.found, o.n_wrong);
-      }
-    return 0;
+static void boxes_lie_swizzled_and_are_zero_outside() {
+  for (CUtensorMapSwizzle swizzle :
+       {CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_SWIZZLE_32B, CU_TENSOR_MAP_SWIZZLE_64B, CU_TENSOR_MAP_SWIZZLE_128B})
+    for (uint64_t seed = 0; seed < 2; seed++) {
+      expect_clean(run_box(seed, swizzle, false, 0, 0, 0, 1), "box inside", seed);
+      expect_clean(run_box(seed, swizzle, false, 5, 25, 0, 1), "box over the ends", seed);
+      expect_clean(run_box(seed, swizzle, false, -3, -7, 0, 1), "box before the beginning", seed);
+      expect_clean(run_box(seed, swizzle, false, 72, 3, 0, 1), "box beside", seed);
+      expect_clean(run_box(seed, swizzle, false, 8, 3, 0, 2), "every second row", seed);
+      expect_clean(run_box(seed, swizzle, true, 8, 20, 1, 1), "box of planes", seed);
+      expect_clean(run_box(seed, swizzle, true, -8, 30, 3, 1), "box of planes over all ends", seed);
+    }
+}
+
+/* Every mistake, the checks of which one is to see it first, and those that see what follows from it once these are
+ * off. */
+enum {
+  MEMORY = SIMT_CHECK_RACE | SIMT_CHECK_IN_FLIGHT | SIMT_CHECK_UNWRITTEN,
+};
+static const struct {
+  const char *name;
+  int bug;
+  uint32_t checks, behind;
+} mistakes[] = {
+    {"no init fence", BUG_NO_INIT_FENCE, SIMT_CHECK_BARRIER, 0},
+    {"no order behind init", BUG_NO_INIT_ORDER, SIMT_CHECK_BARRIER, MEMORY},
+    {"no empty wait", BUG_NO_EMPTY_WAIT, SIMT_CHECK_BARRIER | SIMT_CHECK_RACE | SIMT_CHECK_IN_FLIGHT, 0},
+    {"too many bytes", BUG_BYTES_TOO_MANY, SIMT_CHECK_BARRIER, 0},
+    {"too few bytes", BUG_BYTES_TOO_FEW, SIMT_CHECK_BARRIER, 0},
+    {"too many arrivals", BUG_ARRIVALS_TOO_MANY, SIMT_CHECK_BARRIER | SIMT_CHECK_RACE, SIMT_CHECK_IN_FLIGHT},
+    {"no full wait", BUG_NO_FULL_WAIT, MEMORY, SIMT_CHECK_BARRIER | SIMT_CHECK_COPY},
+    {"wrong parity", BUG_WRONG_PARITY, SIMT_CHECK_BARRIER | MEMORY, SIMT_CHECK_COPY},
+    {"no wgmma wait", BUG_NO_WGMMA_WAIT, SIMT_CHECK_WGMMA, SIMT_CHECK_BARRIER | MEMORY},
+    {"accumulators read before the wait", BUG_EARLY_READ, SIMT_CHECK_WGMMA, SIMT_CHECK_BARRIER | MEMORY},
+    {"stage released before the wait", BUG_EARLY_RELEASE, SIMT_CHECK_RACE | SIMT_CHECK_IN_FLIGHT, 0},
+    {"no wgmma fence", BUG_NO_WGMMA_FENCE, SIMT_CHECK_WGMMA, 0},
+    {"accumulators touched behind the fence", BUG_TOUCH_BEHIND_FENCE, SIMT_CHECK_WGMMA, 0},
+    {"A registers written behind the fence", BUG_A_BEHIND_FENCE, SIMT_CHECK_WGMMA, 0},
+    {"no proxy fence", BUG_NO_PROXY_FENCE, SIMT_CHECK_PROXY, 0},
+    {"wrong stride in a descriptor", BUG_WRONG_STRIDE, SIMT_CHECK_WGMMA,
+     SIMT_CHECK_BARRIER | SIMT_CHECK_BOUNDS | MEMORY},
+    {"wrong offset in a descriptor", BUG_WRONG_OFFSET, SIMT_CHECK_WGMMA, 0},
+    {"wrong swizzle in a descriptor", BUG_WRONG_SWIZZLE, SIMT_CHECK_WGMMA, 0},
+    {"unaligned destination", BUG_UNALIGNED_DESTINATION, SIMT_CHECK_ALIGNMENT, MEMORY | SIMT_CHECK_WGMMA},
+    {"barrier used as memory", BUG_BARRIER_AS_MEMORY, SIMT_CHECK_BARRIER, 0},
+    {"copy that nobody waits for", BUG_COPY_LEFT, SIMT_CHECK_COPY, 0},
+    {"setmaxnreg by some warps", BUG_REGISTERS_SOME_WARPS, SIMT_CHECK_WGMMA, SIMT_CHECK_BARRIER},
+    {"more registers than there are", BUG_REGISTERS_TOO_MANY, SIMT_CHECK_WGMMA, SIMT_CHECK_BARRIER},
+    {"wgmma by three warps", BUG_WGMMA_SOME_WARPS, SIMT_CHECK_WGMMA, 0},
+    {"threads disagree about a wgmma", BUG_WGMMA_DIFFERENT, SIMT_CHECK_WGMMA, 0},
+};
+
+static outcome run_mistake(int bug, uint64_t seed, uint32_t checks) {
+  if (bug == BUG_NO_PROXY_FENCE)
+    return run_stored(seed, checks, static_cast<int>(seed % 2), bug);
+  return bug == BUG_A_BEHIND_FENCE ? run_stored(seed, checks, 2, bug) : run_ring(seed, checks, bug);
+}
+
+static void every_mistake_is_reported_and_only_by_its_check() {
+  simt_set_quiet(1);
+  for (const auto &m : mistakes)
+    for (uint64_t seed = 0; seed < N_SEEDS; seed++) {
+      outcome o = run_mistake(m.bug, seed, all);
+      EXPECT(o.error != cudaSuccess && o.found != 0 && (o.found & ~m.checks) == 0,
+             "%s, seed %d: error %d, findings %x: %s", m.name, static_cast<int>(seed), o.error, o.found,
+             simt_n_findings() ? simt_finding_at(0).text : "");
+      /* a kernel that hangs is still found to hang, and one that reads less than it says to cost less */
+      const uint32_t others = all & ~m.checks & ~static_cast<uint32_t>(SIMT_CHECK_DIVERGENCE | SIMT_CHECK_COST);
+      o = run_mistake(m.bug, seed, others);
+      EXPECT((o.found & ~m.behind) == 0, "%s, seed %d, its check off: findings %x: %s", m.name, static_cast<int>(seed),
+             o.found, simt_n_findings() ? simt_finding_at(0).text : "");
+      if (m.behind != 0)
+        o = run_mistake(m.bug, seed, others & ~m.behind);
+      EXPECT(o.found == 0, "%s, seed %d, all that see it off: findings %x: %s", m.name, static_cast<int>(seed), o.found,
+             simt_n_findings() ? simt_finding_at(0).text : "");
+    }
+  simt_set_quiet(0);
+}
+
+static void copies_from_beyond_and_to_crooked_places_are_reported() {
+  simt_set_quiet(1);
+  for (uint64_t seed = 0; seed < N_SEEDS; seed++) {
+    outcome o = run_ring(seed, all, BUG_NONE, true);
+    EXPECT(o.found == SIMT_CHECK_BOUNDS, "tensor beyond its allocation: %x", o.found);
+    o = run_ring(seed, all & ~static_cast<uint32_t>(SIMT_CHECK_BOUNDS | SIMT_CHECK_COST), BUG_NONE, true);
+    EXPECT(o.found == 0, "tensor beyond its allocation, check off: %x", o.found);
+    o = run_bulk(seed, all, 64, 8);
+    EXPECT(o.found == SIMT_CHECK_ALIGNMENT, "bulk copy to a crooked place: %x", o.found);
+    o = run_bulk(seed, all, 72, 0);
+    EXPECT(o.found == SIMT_CHECK_COPY, "bulk copy of 72 bytes: %x", o.found);
   }
+  simt_set_quiet(0);
+}
+
+int main() {
   correct_kernels_are_clean_and_exact();
+  boxes_lie_swizzled_and_are_zero_outside();
+  every_mistake_is_reported_and_only_by_its_check();
+  copies_from_beyond_and_to_crooked_places_are_reported();
   printf("%s\n", n_failed == 0 ? "ok" : "FAILED");
   return n_failed != 0;
 }
