@@ -1,9 +1,9 @@
 #!/bin/sh
 # fetch_cuda.sh [--headers] [--tools]: puts what a machine without the CUDA toolkit needs to build the CUDA backend into
 # build/cuda-toolkit, from NVIDIA's wheels on PyPI; CMake finds it there. Nothing is installed elsewhere.
-#   (nothing)   nvcc, headers, runtime and cuBLAS: builds libmarquee_cuda.so (about 0.6 GB to fetch, 1.2 GB on disk)
-#   --headers   only what the emulated device of the tests includes (a few MB)
-#   --tools     cuobjdump and nvdisasm, for the tests of what the compiler made
+#   (nothing)   nvcc, headers, runtime and cuBLAS: builds libmarquee_cuda.so (830 MB on disk)
+#   --headers   only what the emulated device of the tests includes (8 MB)
+#   --tools     cuobjdump and nvdisasm, for the tests of what the compiler made (7 MB)
 # Needs python3 with pip (Debian: python3-pip); set MARQUEE_PIP to use another, e.g. "~/venv/bin/pip".
 set -eu
 want_toolkit=yes
