@@ -216,12 +216,16 @@ __device__ __forceinline__ void consume(const attention_item *items, int begin, 
       pack_weights<KEYS / 8>(s, g, p[g]);
 
     bool has_output = false;
+    ring_place next = place; /* of the tile after the one whose weights are in p */
+    ring_advance<shape::STAGES>(next);
+    if (n_tiles > 1)
+      ptx::mbarrier_wait(&bars->k_full[next.stage], next.parity);
     for (int tile = 1; tile < n_tiles; tile++) {
       const ring_place before = place;
-      ring_advance<shape::STAGES>(place);
+      place = next;
+      ring_advance<shape::STAGES>(next);
       if (takes_turns)
         ptx::barrier_sync(own_turn, 2 * WARPGROUP);
-      ptx::mbarrier_wait(&bars->k_full[place.stage], place.parity);
       ptx::wgmma_fence();
       multiply_keys<D>(s, queries, keys + place.stage * shape::TILE_BYTES);
       ptx::wgmma_commit();
@@ -234,6 +238,10 @@ __device__ __forceinline__ void consume(const attention_item *items, int begin, 
       ptx::wgmma_wait<1>();
       let_go(&bars->k_empty[place.stage]);
       softmax_tile<KEYS / 8>(s, KEYS, args.scale_log2, state, correction);
+      /* The next keys are waited for here, because the loop in it keeps ptxas from moving the exponentials behind the
+       * wait for P V, where nothing would overlap with them. */
+      if (tile + 1 < n_tiles)
+        ptx::mbarrier_wait(&bars->k_full[next.stage], next.parity);
       ptx::wgmma_wait<0>();
       let_go(&bars->v_empty[before.stage]);
       rescale<D / 8>(o, correction);
