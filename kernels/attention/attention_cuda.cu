@@ -197,11 +197,12 @@ template <int D> struct tiles_shape {
   static constexpr int N_THREADS = 32 * TILES.sm80_warps, M = TILES.sm80_m_tiles, STAGES = TILES.sm80_stages;
   static constexpr int QUERY_BYTES = TILE_QUERIES * D * 2, TILE_BYTES = KEYS * D * 2; /* of keys, and of values */
   static constexpr int SHARED_BYTES = QUERY_BYTES + STAGES * 2 * TILE_BYTES;
+  static constexpr int BLOCKS = TILES.sm80_blocks;
   static_assert(16 * M * TILES.sm80_warps == TILE_QUERIES, "warps and m_tiles do not make a tile");
 };
 
 template <int D>
-__global__ void __launch_bounds__(tiles_shape<D>::N_THREADS)
+__global__ void __launch_bounds__(tiles_shape<D>::N_THREADS, tiles_shape<D>::BLOCKS)
     attention_tiles_sm80(const attention_parameters args, const attention_item *items) {
   typedef tiles_shape<D> shape;
   const attention_item item = items[blockIdx.x];

@@ -16,14 +16,14 @@
  *   sm_90 tiles: 128 queries (two warpgroups) by 128 keys; as many stages of keys and values as fit. */
 struct attention_tiles {
   int head_dim;
-  int short_rows, short_blocks; /* of an SM, at least: bounds the registers */
-  int sm80_warps, sm80_m_tiles, sm80_stages;
+  int short_rows, short_blocks; /* blocks of an SM, at least: that bounds their registers */
+  int sm80_warps, sm80_m_tiles, sm80_stages, sm80_blocks;
   int sm90_stages;
 };
 constexpr attention_tiles ATTENTION_TILES[] = {
-    {32, 256, 3, 4, 2, 3, 4}, /* short warps take 16 rows: half of the table's columns never change a bit, but */
-    {64, 128, 2, 4, 2, 3, 4}, /* short_rows does on sm_90a, where the tile kernel sums 128 keys at a time */
-    {80, 112, 2, 8, 1, 2, 3}, {96, 96, 2, 8, 1, 2, 3}, {128, 64, 2, 8, 1, 2, 2},
+    /* D, short rows and blocks, sm_80 warps, m_tiles, stages and blocks, sm_90 stages */
+    {32, 256, 3, 4, 2, 3, 2, 4}, {64, 128, 2, 4, 2, 3, 2, 4}, {80, 112, 2, 8, 1, 2, 1, 3},
+    {96, 96, 2, 8, 1, 2, 1, 3},  {128, 64, 2, 8, 1, 2, 1, 2},
 };
 constexpr int ATTENTION_SHORT_WARPS = 4;
 /* Three blocks of 53 KiB (+1 KiB each) on an A100 (164 KiB), four on an H100 (228 KiB). */
