@@ -190,7 +190,7 @@ mq_status mq_cuda_allocate(mq_backend *backend, size_t n_bytes, void **memory) {
   const mq_status status = mq_cuda_enter(backend);
   if (status != MQ_OK)
     return status;
-  const size_t offset = state->arena.take(n_bytes);
+  const size_t offset = state->arena.take(n_bytes + ptx::MEMORY_GAP_BYTES);
   if (offset == mq_arena::NONE)
     return mq_cuda_fail(MQ_NO_MEMORY,
                         "cuda:%d: %zu KiB of device memory do not fit: %zu of %zu MiB are in use, the "
@@ -198,13 +198,16 @@ mq_status mq_cuda_allocate(mq_backend *backend, size_t n_bytes, void **memory) {
                         backend->device, n_bytes >> 10, state->arena.used() >> 20, state->arena.size() >> 20,
                         state->arena.largest_free() >> 10);
   *memory = state->base + offset;
+  ptx::memory_taken(backend->stream, *memory, n_bytes);
   return MQ_OK;
 }
 
 /* What ran before may still use the memory; whatever is written to it next comes behind that on the compute stream. */
 void mq_cuda_release(mq_backend *backend, void *memory) {
-  if (memory)
-    backend->state->arena.give(static_cast<size_t>(static_cast<char *>(memory) - backend->state->base));
+  if (!memory)
+    return;
+  ptx::memory_returned(backend->stream, memory);
+  backend->state->arena.give(static_cast<size_t>(static_cast<char *>(memory) - backend->state->base));
 }
 
 static void memory_left(const mq_backend *backend, size_t *n_free, size_t *n_peak) {

@@ -37,6 +37,29 @@ cudaError_t launch(const kernel_cost &cost, void (*kernel)(Parameters...), dim3 
 #endif
 }
 
+/* For an allocator within device memory (backend_cuda.cu): a piece begins or ends its life, in the order of the stream.
+ * The emulator then holds accesses to the piece's own bounds, with a gap behind it, and knows that it holds nothing yet.
+ * On a GPU nothing happens. */
+#ifdef MQ_SIMT
+enum { MEMORY_GAP_BYTES = 256 };
+#else
+enum { MEMORY_GAP_BYTES = 0 };
+#endif
+inline void memory_taken(cudaStream_t stream, void *memory, size_t n_bytes) {
+#ifdef MQ_SIMT
+  simt::piece_taken(stream, memory, n_bytes);
+#else
+  (void)stream, (void)memory, (void)n_bytes;
+#endif
+}
+inline void memory_returned(cudaStream_t stream, void *memory) {
+#ifdef MQ_SIMT
+  simt::piece_returned(stream, memory);
+#else
+  (void)stream, (void)memory;
+#endif
+}
+
 } /* namespace ptx */
 
 #endif

@@ -331,6 +331,12 @@ cudaError_t simt_enqueue(cudaStream_t stream, const launch_data &data, std::func
   return enqueue_launch(stream_of(stream), call, data.kernel, std::move(launch));
 }
 
+void simt_enqueue_note(cudaStream_t stream, std::function<void()> note) {
+  CUstream_st *known = stream_of(stream);
+  if (known)
+    enqueue(known, std::move(note));
+}
+
 /* ---- memory ---- */
 
 cudaError_t cudaMemGetInfo(size_t *n_free, size_t *n_total) {

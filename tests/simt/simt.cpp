@@ -650,3 +650,7 @@ __attribute__((weak)) cudaError_t simt_enqueue(cudaStream_t, const simt::launch_
                                                std::function<cudaError_t()> launch) {
   return launch();
 }
+
+__attribute__((weak)) void simt_enqueue_note(cudaStream_t, std::function<void()> note) {
+  note();
+}

@@ -253,12 +253,16 @@ struct allocation {
   uint32_t serial; /* 1, 2, ...: "allocation 17" in reports */
   bool is_live;
 };
-/* 256-byte aligned but, by seed, not more; guard gaps between allocations; freed addresses come back late. Contents are
- * 0xff bytes and count as never written. Null: the arena (8 GiB of addresses) is full. */
+/* 256-byte aligned but not more; guard gaps between allocations; freed addresses come back late. Contents count as
+ * never written (small ones are 0xff bytes). Null: the arena (8 GiB of addresses) is full. */
 void *arena_allocate(size_t n_bytes);
 bool arena_free(void *base);                 /* false: no live allocation begins there */
 const allocation *arena_find(const void *p); /* the live allocation that holds p, or null */
 void arena_free_all(void);
+/* An allocator within an allocation deals out and takes back a piece (256-byte aligned): accesses are held to its
+ * bounds from now on, and it counts as never written. Called in the order of the stream. */
+void arena_piece_taken(void *p, size_t n_bytes);
+void arena_piece_returned(void *p);
 /* The host wrote these bytes (copies, memset); or they are to count as never written again (poisoned scratch). */
 void arena_set_written(const void *p, size_t n_bytes, bool is_written);
 
@@ -280,8 +284,18 @@ cudaError_t run(const launch_data &data, void (*body)(const void *), const void 
  * once per launch of a graph. */
 extern "C++" cudaError_t simt_enqueue(cudaStream_t stream, const simt::launch_data &data,
                                       std::function<cudaError_t()> launch);
+/* The same for what is no call of CUDA: nothing is counted, nothing fails. */
+void simt_enqueue_note(cudaStream_t stream, std::function<void()> note);
 
 namespace simt {
+
+/* launch.cuh's memory_taken and memory_returned: in the stream, like a launch. */
+inline void piece_taken(cudaStream_t stream, void *p, size_t n_bytes) {
+  simt_enqueue_note(stream, [p, n_bytes]() { arena_piece_taken(p, n_bytes); });
+}
+inline void piece_returned(cudaStream_t stream, void *p) {
+  simt_enqueue_note(stream, [p]() { arena_piece_returned(p); });
+}
 
 /* What the rest of the emulator adds per block; the weak ones do nothing. async.cpp defines them: state of mbarriers,
  * of wgmma groups, checks that nothing is left in flight at the end. */

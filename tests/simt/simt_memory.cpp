@@ -9,6 +9,7 @@
 #include "tests/simt/simt_parts.h"
 
 #include <algorithm>
+#include <deque>
 #include <link.h>
 #include <map>
 #include <stdio.h>
@@ -21,20 +22,22 @@ namespace simt {
 namespace {
 
 const size_t ARENA_BYTES = size_t{8} << 30;
-enum { ARENA_PAGE = 256 };
+/* Bigger allocations are left to the check for what was never written: filling them would take their memory for real.
+ */
+enum { ARENA_PAGE = 256, POISON_BYTES = 1 << 20 };
 
 /* ---- cells ---- */
 
 enum { GENERATION_SHIFT = 8, N_READERS = 3 };
 
 /* Of shared memory. Readers are those since the last write that nothing orders before each other; when there are more
- * than fit, `many` is the index of a full list. A cell of an earlier block counts as empty. */
+ * than fit, `more` is the list of them all. A cell of an earlier block counts as empty. */
 struct shared_cell {
   uint32_t flags; /* cell_flag, generation of the block above */
   epoch writer;   /* the last that was no atomic */
   epoch atomic;   /* the last since then */
   epoch readers[N_READERS];
-  uint32_t many;
+  uint32_t more;
   uint32_t writer_pc;
 };
 
@@ -57,7 +60,7 @@ struct memories {
   char *arena;
   shared_cell *shared_cells, *shared_byte_cells;
   global_cell *global_cells, *global_byte_cells;
-  uint32_t *pages;   /* index of the allocation, 0 none */
+  uint32_t *pages;   /* index of the allocation, or of the piece of it that is in use; 0 none */
   uint64_t *written; /* a bit per byte of the arena */
 };
 
@@ -88,11 +91,19 @@ const memories memory = reserve_all();
 
 uint32_t generation = 1;
 uint32_t n_logged[MAX_THREADS];
-size_t n_many; /* lists in use; index 0 is none */
-std::vector<std::vector<uint32_t>> many_lists(1);
+/* Readers beyond those in a cell: sixteen epochs, then the own epoch of each id. Index 0 is none. */
+struct short_list {
+  epoch of[16];
+};
+const uint32_t LONG_LIST = 1u << 31;
+size_t n_short_lists, n_long_lists; /* in use */
+std::vector<short_list> short_lists(1);
+std::deque<std::vector<uint32_t>> long_lists(1);
 
-std::vector<allocation> allocations(1);
-size_t arena_next = ARENA_PAGE; /* where the search for room begins */
+std::vector<allocation> allocations(1); /* and pieces of them; 0 is none */
+std::vector<uint32_t> free_indexes;
+std::map<size_t, uint32_t> live, pieces; /* by offset */
+size_t arena_next = 1;                   /* page where the search for room begins */
 uint32_t last_allocation;
 
 /* Blocks whose writes this block has acquired; by block serial - first_serial. Empty while nobody acquires. */
@@ -168,44 +179,69 @@ static void shared_race(const shared_cell &c, epoch other, bool is_other_write, 
               (is_proxy ? ", without fence_proxy_async between" : ", without synchronization between"));
 }
 
+/* Whether reader *r may be replaced by the one that is at it now: a write behind the new one is behind the old one too.
+ */
+static inline bool is_superseded(epoch r, epoch by, const thread *knows) {
+  return r == 0 || epoch_id(r) == epoch_id(by) || (knows != nullptr && knows->known->of[epoch_id(r)] >= epoch_own(r));
+}
+
 static void add_reader(shared_cell *c, epoch by, const thread *knows) {
-  if (c->many == 0) {
+  if (c->more == 0) {
     for (epoch &r : c->readers)
-      if (r == 0 || epoch_id(r) == epoch_id(by) ||
-          (knows != nullptr && knows->known->of[epoch_id(r)] >= epoch_own(r))) {
+      if (is_superseded(r, by, knows)) {
         r = by;
         return;
       }
-    if (++n_many >= many_lists.size())
-      many_lists.emplace_back();
-    c->many = static_cast<uint32_t>(n_many);
-    many_lists[c->many].assign(MAX_THREADS + MAX_AGENTS, 0);
-    for (const epoch r : c->readers)
-      many_lists[c->many][static_cast<size_t>(epoch_id(r))] = epoch_own(r);
-  }
-  many_lists[c->many][static_cast<size_t>(epoch_id(by))] = epoch_own(by);
-}
-
-static void check_readers(const shared_cell &c, epoch by, const thread *knows, uint32_t offset, unsigned access) {
-  const unsigned generic = access & ~static_cast<unsigned>(ASYNC_PROXY);
-  if (c.many == 0) {
-    for (const epoch r : c.readers)
-      if (r != 0 && !is_before(r, by, knows, generic))
-        shared_race(c, r, false, knows, offset, generic);
+    if (++n_short_lists >= short_lists.size())
+      short_lists.emplace_back();
+    c->more = static_cast<uint32_t>(n_short_lists);
+    short_list &list = short_lists[c->more];
+    memset(list.of, 0, sizeof list.of);
+    memcpy(list.of, c->readers, sizeof c->readers);
+    list.of[N_READERS] = by;
     return;
   }
-  const std::vector<uint32_t> &list = many_lists[c.many];
-  for (int id = 0; id < this_block.n_ids; id++)
-    if (list[static_cast<size_t>(id)] != 0) {
-      const epoch r = make_epoch(id, list[static_cast<size_t>(id)]);
-      if (!is_before(r, by, knows, generic))
-        shared_race(c, r, false, knows, offset, generic);
-    }
+  if (!(c->more & LONG_LIST)) {
+    short_list &list = short_lists[c->more];
+    for (epoch &r : list.of)
+      if (is_superseded(r, by, knows)) {
+        r = by;
+        return;
+      }
+    if (++n_long_lists >= long_lists.size())
+      long_lists.emplace_back(MAX_THREADS + MAX_AGENTS);
+    std::vector<uint32_t> &all = long_lists[n_long_lists];
+    std::fill(all.begin(), all.begin() + this_block.n_ids, 0u);
+    for (const epoch r : list.of)
+      all[static_cast<size_t>(epoch_id(r))] = epoch_own(r);
+    c->more = static_cast<uint32_t>(n_long_lists) | LONG_LIST;
+  }
+  long_lists[c->more & ~LONG_LIST][static_cast<size_t>(epoch_id(by))] = epoch_own(by);
+}
+
+/* An async write after generic reads needs no proxy fence. */
+static void check_readers(const shared_cell &c, epoch by, const thread *knows, uint32_t offset, unsigned access) {
+  const unsigned generic = access & ~static_cast<unsigned>(ASYNC_PROXY);
+  const auto check = [&](epoch r) {
+    if (r != 0 && !is_before(r, by, knows, generic))
+      shared_race(c, r, false, knows, offset, generic);
+  };
+  if (c.more & LONG_LIST) {
+    const std::vector<uint32_t> &all = long_lists[c.more & ~LONG_LIST];
+    for (int id = 0; id < this_block.n_ids; id++)
+      if (all[static_cast<size_t>(id)] != 0)
+        check(make_epoch(id, all[static_cast<size_t>(id)]));
+  } else if (c.more != 0) {
+    for (const epoch r : short_lists[c.more].of)
+      check(r);
+  } else
+    for (const epoch r : c.readers)
+      check(r);
 }
 
 static void forget_readers(shared_cell *c) {
   memset(c->readers, 0, sizeof c->readers);
-  c->many = 0;
+  c->more = 0;
 }
 
 static void refresh(shared_cell *c) {
@@ -271,12 +307,18 @@ static void split(shared_cell *c, uint32_t word) {
   for (int i = 0; i < 4; i++) {
     shared_cell *byte = &memory.shared_byte_cells[4 * word + static_cast<uint32_t>(i)];
     *byte = *c;
-    if (c->many != 0 && i > 0) {
-      const std::vector<uint32_t> list = many_lists[c->many];
-      if (++n_many >= many_lists.size())
-        many_lists.emplace_back();
-      byte->many = static_cast<uint32_t>(n_many);
-      many_lists[byte->many] = list;
+    if (c->more == 0 || i == 0)
+      continue;
+    if (c->more & LONG_LIST) {
+      if (++n_long_lists >= long_lists.size())
+        long_lists.emplace_back(MAX_THREADS + MAX_AGENTS);
+      long_lists[n_long_lists] = long_lists[c->more & ~LONG_LIST];
+      byte->more = static_cast<uint32_t>(n_long_lists) | LONG_LIST;
+    } else {
+      if (++n_short_lists >= short_lists.size())
+        short_lists.emplace_back();
+      short_lists[n_short_lists] = short_lists[c->more];
+      byte->more = static_cast<uint32_t>(n_short_lists);
     }
   }
   c->flags |= CELL_SPLIT;
@@ -660,7 +702,7 @@ void memory_block_begin(uint32_t shared_bytes) {
   this_block.shared_bytes = shared_bytes;
   memset(this_block.shared, 0xff, shared_bytes);
   has_known_blocks = false;
-  n_many = 0;
+  n_short_lists = n_long_lists = 0;
   memset(n_logged, 0, sizeof n_logged);
   if (++generation == 1u << 24) {
     memset(static_cast<void *>(memory.shared_cells), 0, SHARED_WINDOW / 4 * sizeof(shared_cell));
@@ -671,41 +713,62 @@ void memory_block_begin(uint32_t shared_bytes) {
 
 /* ---- allocations ---- */
 
-static bool is_free(size_t page, size_t n_pages, size_t *next) {
-  for (size_t i = 0; i < n_pages; i++)
-    if (memory.pages[page + i] != 0) {
-      const allocation &a = allocations[memory.pages[page + i]];
-      *next = (static_cast<size_t>(a.base - memory.arena) + a.n_bytes) / ARENA_PAGE + 2;
-      return false;
-    }
-  return true;
+static size_t arena_offset(const void *p) {
+  return static_cast<size_t>(static_cast<const char *>(p) - memory.arena);
+}
+
+static size_t pages_of(size_t n_bytes) {
+  return (n_bytes + ARENA_PAGE - 1) / ARENA_PAGE;
+}
+
+/* The live allocation that holds this address, or the end. */
+static std::map<size_t, uint32_t>::iterator owner_of(size_t offset) {
+  auto found = live.upper_bound(offset);
+  if (found == live.begin())
+    return live.end();
+  --found;
+  return offset < found->first + allocations[found->second].n_bytes ? found : live.end();
+}
+
+static uint32_t new_index(void) {
+  if (free_indexes.empty()) {
+    allocations.emplace_back();
+    return static_cast<uint32_t>(allocations.size() - 1);
+  }
+  const uint32_t index = free_indexes.back();
+  free_indexes.pop_back();
+  return index;
+}
+
+static void set_pages(size_t offset, size_t n_bytes, uint32_t index) {
+  std::fill_n(memory.pages + offset / ARENA_PAGE, pages_of(n_bytes), index);
+}
+
+static void begin_life(size_t offset, size_t n_bytes) {
+  if (n_bytes <= POISON_BYTES)
+    memset(memory.arena + offset, 0xff, n_bytes);
+  set_written(offset, pages_of(n_bytes) * ARENA_PAGE, false);
 }
 
 void *arena_allocate(size_t n_bytes) {
   if (n_bytes == 0 || n_bytes > ARENA_BYTES / 2)
     return nullptr;
-  /* A gap of at least a page behind; odd pages by seed, so that nothing is aligned to more than 256 by luck. */
-  const size_t n_pages = (n_bytes + ARENA_PAGE - 1) / ARENA_PAGE, n_with_gap = n_pages + 1;
+  /* At odd pages, so that nothing is aligned to more than 256 by luck; a gap of a page or more behind each. */
+  const size_t n_pages = (pages_of(n_bytes) + 2) / 2 * 2;
   for (int turn = 0; turn < 2; turn++) {
-    size_t page = turn == 0 ? arena_next / ARENA_PAGE : 1;
-    page += (options.seed & 1) == page % 2;
-    while (page + n_with_gap < ARENA_BYTES / ARENA_PAGE) {
-      size_t next = 0;
-      if (!is_free(page, n_with_gap, &next)) {
-        page = next + ((options.seed & 1) == next % 2);
-        continue;
+    size_t page = turn == 0 ? arena_next : 1;
+    for (auto next = live.lower_bound(page * ARENA_PAGE); page + n_pages < ARENA_BYTES / ARENA_PAGE; ++next) {
+      if (next == live.end() || next->first >= (page + n_pages) * ARENA_PAGE) {
+        const uint32_t index = new_index();
+        const size_t offset = page * ARENA_PAGE;
+        allocations[index] = {memory.arena + offset, n_bytes, ++last_allocation, true};
+        live[offset] = index;
+        set_pages(offset, n_bytes, index);
+        begin_life(offset, n_bytes);
+        arena_next = page + n_pages;
+        return memory.arena + offset;
       }
-      size_t index = 1;
-      while (index < allocations.size() && allocations[index].is_live)
-        index++;
-      if (index == allocations.size())
-        allocations.emplace_back();
-      allocations[index] = {memory.arena + page * ARENA_PAGE, n_bytes, ++last_allocation, true};
-      std::fill(memory.pages + page, memory.pages + page + n_pages, static_cast<uint32_t>(index));
-      arena_next = (page + n_with_gap) * ARENA_PAGE;
-      memset(allocations[index].base, 0xff, n_bytes);
-      set_written(page * ARENA_PAGE, n_pages * ARENA_PAGE, false);
-      return allocations[index].base;
+      page = next->first / ARENA_PAGE + (pages_of(allocations[next->second].n_bytes) + 2) / 2 * 2;
     }
   }
   return nullptr;
@@ -719,38 +782,62 @@ template <typename T> static void forget(T *from, size_t n) {
     madvise(reinterpret_cast<void *>(low), high - low, MADV_DONTNEED);
 }
 
+static void remove_piece(std::map<size_t, uint32_t>::iterator piece) {
+  const allocation &a = allocations[piece->second];
+  set_pages(piece->first, a.n_bytes, 0);
+  free_indexes.push_back(piece->second);
+  pieces.erase(piece);
+}
+
 bool arena_free(void *base) {
-  if (!in_arena(base))
+  const auto found = in_arena(base) ? live.find(arena_offset(base)) : live.end();
+  if (found == live.end())
     return false;
-  const size_t offset = static_cast<size_t>(static_cast<char *>(base) - memory.arena);
-  const uint32_t index = memory.pages[offset / ARENA_PAGE];
-  if (index == 0 || allocations[index].base != base)
-    return false;
-  allocation *a = &allocations[index];
-  const size_t n_pages = (a->n_bytes + ARENA_PAGE - 1) / ARENA_PAGE;
-  std::fill(memory.pages + offset / ARENA_PAGE, memory.pages + offset / ARENA_PAGE + n_pages, 0u);
-  forget(a->base, a->n_bytes);
-  forget(memory.global_cells + offset / 4, a->n_bytes / 4);
-  forget(memory.global_byte_cells + offset, a->n_bytes);
+  allocation *a = &allocations[found->second];
+  const size_t offset = found->first, n_bytes = a->n_bytes;
+  for (auto piece = pieces.lower_bound(offset); piece != pieces.end() && piece->first < offset + n_bytes;)
+    remove_piece(piece++);
+  set_pages(offset, n_bytes, 0);
+  forget(a->base, n_bytes);
+  forget(memory.global_cells + offset / 4, n_bytes / 4);
+  forget(memory.global_byte_cells + offset, n_bytes);
   a->is_live = false;
+  free_indexes.push_back(found->second);
+  live.erase(found);
   return true;
 }
 
 void arena_free_all(void) {
-  for (size_t i = 1; i < allocations.size(); i++)
-    if (allocations[i].is_live)
-      arena_free(allocations[i].base);
+  while (!live.empty())
+    arena_free(allocations[live.begin()->second].base);
 }
 
 const allocation *arena_find(const void *p) {
-  if (!in_arena(p))
-    return nullptr;
-  const size_t offset = static_cast<size_t>(static_cast<const char *>(p) - memory.arena);
-  const uint32_t index = memory.pages[offset / ARENA_PAGE];
-  if (index == 0)
-    return nullptr;
-  const allocation *a = &allocations[index];
-  return offset < static_cast<size_t>(a->base - memory.arena) + a->n_bytes ? a : nullptr;
+  const auto found = in_arena(p) ? owner_of(arena_offset(p)) : live.end();
+  return found == live.end() ? nullptr : &allocations[found->second];
+}
+
+void arena_piece_taken(void *p, size_t n_bytes) {
+  const auto owner = in_arena(p) ? owner_of(arena_offset(p)) : live.end();
+  const size_t offset = arena_offset(p);
+  if (owner == live.end() || n_bytes == 0 || offset % ARENA_PAGE != 0 ||
+      offset + n_bytes > owner->first + allocations[owner->second].n_bytes)
+    return;
+  /* From its first piece on, an allocation is reached through pieces only. */
+  if (memory.pages[offset / ARENA_PAGE] == owner->second)
+    set_pages(owner->first, allocations[owner->second].n_bytes, 0);
+  arena_piece_returned(p);
+  const uint32_t index = new_index();
+  allocations[index] = {static_cast<char *>(p), n_bytes, ++last_allocation, true};
+  pieces[offset] = index;
+  set_pages(offset, n_bytes, index);
+  begin_life(offset, n_bytes);
+}
+
+void arena_piece_returned(void *p) {
+  const auto piece = in_arena(p) ? pieces.find(arena_offset(p)) : pieces.end();
+  if (piece != pieces.end())
+    remove_piece(piece);
 }
 
 } /* namespace simt */
