@@ -56,9 +56,9 @@ __device__ __forceinline__ uint32_t bin_at(uint32_t bin) {
 /* A number that at least k entries of the lists reach with their lower bounds (bounds[].x), next to the largest such:
  * two digits of 8 bits below the leading bit in which the lower bounds above `floor` differ. `floor` where there are
  * fewer than k of those. All threads of the warp or block call it and get the same. */
-template <bool BLOCK>
-__device__ __forceinline__ float threshold_of(const float2 *bounds, const int *counts, int n_lists, int capacity, int k,
-                                              float floor, uint32_t *histogram) {
+template <bool BLOCK, typename Count>
+__device__ __forceinline__ float threshold_of(const float2 *bounds, const Count &count_of, int n_lists, int capacity,
+                                              int k, float floor, uint32_t *histogram) {
   const int thread = BLOCK ? static_cast<int>(threadIdx.x) : ptx::lane_id();
   const int n_threads = BLOCK ? static_cast<int>(blockDim.x) : 32;
   const int lane = ptx::lane_id();
@@ -66,7 +66,7 @@ __device__ __forceinline__ float threshold_of(const float2 *bounds, const int *c
   const uint32_t above = ordered_bits(floor);
   uint32_t smallest = 0xffffffffu, largest = 0, n = 0;
   for (int list = 0; list < n_lists; list++)
-    for (int i = thread; i < counts[list]; i += n_threads) {
+    for (int i = thread; i < count_of(list); i += n_threads) {
       const uint32_t bits = ordered_bits(bounds[static_cast<int64_t>(list) * capacity + i].x);
       if (bits > above) {
         smallest = bits < smallest ? bits : smallest;
@@ -109,7 +109,7 @@ __device__ __forceinline__ float threshold_of(const float2 *bounds, const int *c
       histogram[bin] = 0;
     sync_group<BLOCK>();
     for (int list = 0; list < n_lists; list++)
-      for (int i = thread; i < counts[list]; i += n_threads) {
+      for (int i = thread; i < count_of(list); i += n_threads) {
         const uint32_t bits = ordered_bits(bounds[static_cast<int64_t>(list) * capacity + i].x);
         const uint32_t bin = (bits - base) >> shift;
         if (bits >= base && bits > above && bin < n_bins)
@@ -140,17 +140,17 @@ __device__ __forceinline__ float threshold_of(const float2 *bounds, const int *c
   return ordered_float(base);
 }
 
-/* ---- in the first pass: 16 queries of a warp ---- */
+/* ---- in the first pass: a warp's queries, 16 or 32 ---- */
 
-/* Of one query, in shared memory. */
-struct alignas(16) candidate_row {
-  float threshold;
+/* Lane l has the state of the warp's query l in registers. */
+struct candidate_rows {
   float by_norm, by_error; /* m = by_norm * |x| + by_error * |dx| + ... */
-  int count;               /* -1: given up */
+  float threshold;
+  int count; /* -1: given up, or no query */
 };
 
 constexpr int STAGE_PITCH = 40; /* float2 stores of 4 rows by 4 lanes meet no bank twice */
-struct candidate_scratch {      /* of a warp */
+struct candidate_scratch {      /* of a warp, in shared memory */
   float stage[16 * STAGE_PITCH];
   uint32_t histogram[HISTOGRAM_WORDS];
 };
@@ -177,58 +177,55 @@ __device__ __forceinline__ bool is_allowed(const first_pass &p, int query, uint3
   return p.allowed[group * p.n_words + item / 64] >> (item % 64) & 1;
 }
 
-/* Raises the row's threshold and takes out what does not reach it. */
-__device__ __forceinline__ void cut_back(const first_pass &p, candidate_row *row, int64_t list, uint32_t *histogram) {
-  const int lane = ptx::lane_id();
-  const int64_t first = list * p.capacity;
+/* Raises the threshold of the query that lane `owner` has, and takes out of its list what does not reach it. */
+__device__ __forceinline__ void cut_back(const first_pass &p, candidate_rows &rows, int owner, int64_t list,
+                                         uint32_t *histogram) {
+  const int lane = ptx::lane_id(), n = ptx::shuffle(rows.count, owner);
+  float2 *bounds = p.bounds + list * p.capacity;
+  uint32_t *items = p.item + list * p.capacity;
   ptx::sync_warp();
-  const int n = row->count;
-  const float before = row->threshold;
-  const float threshold = threshold_of<false>(p.bounds + first, &row->count, 1, p.capacity, p.k, before, histogram);
+  const float threshold = threshold_of<false>(
+      bounds, [n](int) { return n; }, 1, p.capacity, p.k, ptx::shuffle(rows.threshold, owner), histogram);
   int kept = 0;
   for (int i = 0; i < n; i += 32) {
     const bool is_here = i + lane < n;
-    const float2 bound = is_here ? p.bounds[first + i + lane] : float2{-INFINITY, -INFINITY};
-    const uint32_t item = is_here ? p.item[first + i + lane] : 0;
+    const float2 bound = is_here ? bounds[i + lane] : float2{-INFINITY, -INFINITY};
+    const uint32_t item = is_here ? items[i + lane] : 0;
     const bool keeps = is_here && !(bound.y < threshold);
     const uint32_t mask = ptx::ballot(keeps);
     ptx::sync_warp();
     if (keeps) {
       const int at = kept + ptx::popcount(mask & ((1u << lane) - 1));
-      p.bounds[first + at] = bound;
-      p.item[first + at] = item;
+      bounds[at] = bound;
+      items[at] = item;
     }
     kept += ptx::popcount(mask);
-    ptx::sync_warp();
-  }
-  if (lane == 0) {
-    row->threshold = threshold;
-    row->count = kept;
   }
   ptx::sync_warp();
+  if (lane == owner) {
+    rows.threshold = threshold;
+    rows.count = kept;
+  }
 }
 
-/* The rows' state; first_query may lie behind the last. */
-__device__ __forceinline__ void candidates_begin(const first_pass &p, candidate_row *rows, int first_query) {
+/* first_query may lie behind the last. */
+__device__ __forceinline__ void candidates_begin(const first_pass &p, candidate_rows &rows, int first_query,
+                                                 int n_rows) {
   const int lane = ptx::lane_id();
-  if (lane < 16) {
-    const bool is_query = first_query + lane < p.n_queries;
-    const float2 by = is_query ? p.query_bound[first_query + lane] : float2{0.0f, 0.0f};
-    rows[lane] = {is_query ? -INFINITY : INFINITY, by.x, by.y, is_query ? 0 : -1};
-  }
-  ptx::sync_warp();
+  const bool is_query = lane < n_rows && first_query + lane < p.n_queries;
+  const float2 by = is_query ? p.query_bound[first_query + lane] : float2{0.0f, 0.0f};
+  rows = {by.x, by.y, is_query ? -INFINITY : INFINITY, is_query ? 0 : -1};
 }
 
-/* Scores of 16 queries against the N items of a tile, in the fragments of mma and wgmma: row lane/4 + 8r, column
- * 8j + 2(lane%4) + c in acc[4j + 2r + c]. */
+/* Scores of 16 queries, those of lanes first_row .. first_row + 15, against the N items of a tile, in the fragments of
+ * mma and wgmma: row lane/4 + 8r, column 8j + 2(lane%4) + c in acc[4j + 2r + c]. */
 template <int N>
-__device__ __forceinline__ void candidates_collect(float (&acc)[N / 2], const first_pass &p, candidate_row *state,
-                                                   candidate_scratch *scratch, int first_query, int split,
-                                                   int64_t tile) {
-  const int lane = ptx::lane_id(), column = 2 * (lane & 3);
+__device__ __forceinline__ void candidates_collect(float (&acc)[N / 2], const first_pass &p, candidate_rows &rows,
+                                                   candidate_scratch *scratch, int first_query, int first_row,
+                                                   int split, int64_t tile) {
+  const int lane = ptx::lane_id(), column = 2 * (lane & 3), upper = first_row + (lane >> 2), lower = upper + 8;
   const int64_t first_item = tile * N;
   const float4 most = p.tile_bound[tile];
-  candidate_row row0 = state[lane >> 2], row1 = state[(lane >> 2) + 8];
   if (p.bias) {
     const float2 *bias = reinterpret_cast<const float2 *>(p.bias + first_item + column);
 #pragma unroll
@@ -249,8 +246,8 @@ __device__ __forceinline__ void candidates_collect(float (&acc)[N / 2], const fi
         if (8 * j + column + c >= n_left)
           acc[4 * j + c] = acc[4 * j + 2 + c] = -INFINITY;
   }
-  const float margin0 = row0.by_norm * most.x + row0.by_error * most.y + (most.z + TINY_MARGIN);
-  const float margin1 = row1.by_norm * most.x + row1.by_error * most.y + (most.z + TINY_MARGIN);
+  /* Of this tile, for the lane's own query: no m is larger. */
+  const float margin = rows.by_norm * most.x + rows.by_error * most.y + (most.z + TINY_MARGIN);
   if (p.is_eager) { /* k = 1, no filters: the best of this tile raises the threshold before anything is kept */
     float best0 = -INFINITY, best1 = -INFINITY;
 #pragma unroll
@@ -262,20 +259,15 @@ __device__ __forceinline__ void candidates_collect(float (&acc)[N / 2], const fi
       best0 = fmaxf(best0, ptx::shuffle_xor(best0, step));
       best1 = fmaxf(best1, ptx::shuffle_xor(best1, step));
     }
-    if (margin0 < INFINITY) /* then the scores are finite, or -inf where there is none */
-      row0.threshold = fmaxf(row0.threshold, best0 - margin0);
-    if (margin1 < INFINITY)
-      row1.threshold = fmaxf(row1.threshold, best1 - margin1);
-    ptx::sync_warp();
-    if (column == 0) {
-      state[lane >> 2].threshold = row0.threshold;
-      state[(lane >> 2) + 8].threshold = row1.threshold;
-    }
-    ptx::sync_warp();
+    const int row = lane - first_row;
+    best0 = ptx::shuffle(best0, 4 * (row & 7));
+    best1 = ptx::shuffle(best1, 4 * (row & 7));
+    if (row >= 0 && row < 16 && margin < INFINITY) /* then the scores are finite, or -inf where there is none */
+      rows.threshold = fmaxf(rows.threshold, (row < 8 ? best0 : best1) - margin);
   }
-  /* NaN as limit: every score has to be looked at. */
-  const float limit0 = margin0 < INFINITY ? row0.threshold - margin0 : ptx::bits_float(NAN_BITS);
-  const float limit1 = margin1 < INFINITY ? row1.threshold - margin1 : ptx::bits_float(NAN_BITS);
+  /* NaN: every score has to be looked at. */
+  float limit = margin < INFINITY ? rows.threshold - margin : ptx::bits_float(NAN_BITS);
+  const float limit0 = ptx::shuffle(limit, upper), limit1 = ptx::shuffle(limit, lower);
   uint32_t passed = 0; /* bits 2i, 2i+1: in columns 32i .. 32i+31, for the lane's two rows */
 #pragma unroll
   for (int i = 0; i < N / 32; i++) {
@@ -307,28 +299,28 @@ __device__ __forceinline__ void candidates_collect(float (&acc)[N / 2], const fi
       }
     ptx::sync_warp();
     const int64_t item = first_item + 32 * i + lane;
-    bool is_item = item < p.n_items;
-    const float norm = is_item ? p.norm[item] : 0.0f, error = is_item ? p.error[item] : 0.0f;
-    float extra = TINY_MARGIN;
-    if (p.bias && is_item) {
-      const float bias = p.bias[item];
-      is_item = bias > -INFINITY; /* else the score is -inf or NaN and never chosen */
-      extra += fabsf(bias) <= LARGEST_NORM ? fabsf(bias) * BIAS_ERROR : INFINITY;
-    }
+    const bool is_item = item < p.n_items;
     /* Bit 4r stands for row r, bit 4r + 1 for row r + 8. */
-    uint32_t rows0 = lanes0 | lanes0 >> 1, rows1 = lanes1 | lanes1 >> 1;
-    uint32_t rows = ((rows0 | rows0 >> 2) & 0x11111111u) | ((rows1 | rows1 >> 2) & 0x11111111u) << 1;
-    for (; rows; rows &= rows - 1) {
-      const int bit = ptx::lowest_bit(rows), r = (bit >> 2) + 8 * (bit & 1);
-      candidate_row row = state[r];
-      if (row.count < 0)
+    const uint32_t rows0 = lanes0 | lanes0 >> 1, rows1 = lanes1 | lanes1 >> 1;
+    uint32_t left = ((rows0 | rows0 >> 2) & 0x11111111u) | ((rows1 | rows1 >> 2) & 0x11111111u) << 1;
+    for (; left; left &= left - 1) {
+      const int bit = ptx::lowest_bit(left), row = (bit >> 2) + 8 * (bit & 1), owner = first_row + row;
+      const int query = first_query + row;
+      const float score = scratch->stage[row * STAGE_PITCH + lane];
+      const float row_limit = ptx::shuffle(limit, owner);
+      float m = ptx::shuffle(margin, owner);
+      int count = ptx::shuffle(rows.count, owner);
+      if (count < 0)
         continue;
-      const float score = scratch->stage[r * STAGE_PITCH + lane];
-      const float margin = row.by_norm * norm + row.by_error * error + extra;
-      const bool is_bounded = margin < INFINITY;
-      const float2 bound = {is_bounded ? score - margin : -INFINITY, is_bounded ? score + margin : INFINITY};
-      const int query = first_query + r;
-      bool keeps = is_item && !(bound.y < row.threshold);
+      bool keeps = is_item && score > -INFINITY && !(score <= row_limit);
+      if (!(m < INFINITY)) { /* a query or an item of the tile is beyond all bounds: this item's own */
+        const float by_norm = ptx::shuffle(rows.by_norm, owner), by_error = ptx::shuffle(rows.by_error, owner);
+        const float threshold = ptx::shuffle(rows.threshold, owner), bias = p.bias && is_item ? p.bias[item] : 0.0f;
+        m = is_item ? by_norm * p.norm[item] + by_error * p.error[item] + TINY_MARGIN : 0.0f;
+        m += fabsf(bias) <= LARGEST_NORM ? fabsf(bias) * BIAS_ERROR : INFINITY;
+        /* A bias of -inf or NaN makes such a score, which is never chosen. */
+        keeps = is_item && bias > -INFINITY && !(m < INFINITY && score + m < threshold);
+      }
       if (keeps)
         keeps =
             is_allowed(p, query, static_cast<uint32_t>(item)) && !is_excluded(p, query, static_cast<uint32_t>(item));
@@ -337,21 +329,21 @@ __device__ __forceinline__ void candidates_collect(float (&acc)[N / 2], const fi
         continue;
       const int n = ptx::popcount(mask);
       const int64_t list = static_cast<int64_t>(query) * p.n_splits + split;
-      if (row.count + n > p.capacity) {
-        cut_back(p, &state[r], list, scratch->histogram);
-        row = state[r];
+      if (count + n > p.capacity) {
+        cut_back(p, rows, owner, list, scratch->histogram);
+        count = ptx::shuffle(rows.count, owner);
+        limit = margin < INFINITY ? rows.threshold - margin : limit;
       }
-      const bool fits = row.count + n <= p.capacity;
+      const bool fits = count + n <= p.capacity;
       if (keeps && fits) {
-        const int64_t at = list * p.capacity + row.count + ptx::popcount(mask & ((1u << lane) - 1));
-        p.bounds[at] = bound;
+        const int64_t at = list * p.capacity + count + ptx::popcount(mask & ((1u << lane) - 1));
+        const bool is_bounded = m < INFINITY;
+        p.bounds[at] = {is_bounded ? score - m : -INFINITY, is_bounded ? score + m : INFINITY};
         p.item[at] = static_cast<uint32_t>(item);
       }
-      ptx::sync_warp();
-      if (lane == 0) {
-        state[r].count = fits ? row.count + n : -1;
-        if (!fits)
-          state[r].threshold = INFINITY;
+      if (lane == owner) {
+        rows.count = fits ? count + n : -1;
+        rows.threshold = fits ? rows.threshold : INFINITY;
       }
     }
     ptx::sync_warp();
@@ -359,17 +351,15 @@ __device__ __forceinline__ void candidates_collect(float (&acc)[N / 2], const fi
 }
 
 /* Cuts every list to its final threshold, so that the second pass reads little, and leaves its length. */
-__device__ __forceinline__ void candidates_end(const first_pass &p, candidate_row *state, candidate_scratch *scratch,
-                                               int first_query, int split) {
+__device__ __forceinline__ void candidates_end(const first_pass &p, candidate_rows &rows, candidate_scratch *scratch,
+                                               int first_query, int n_rows, int split) {
+  const int lane = ptx::lane_id();
 #pragma unroll 1
-  for (int r = 0; r < 16 && first_query + r < p.n_queries; r++) {
-    const int64_t list = static_cast<int64_t>(first_query + r) * p.n_splits + split;
-    ptx::sync_warp();
-    if (state[r].count > p.k)
-      cut_back(p, &state[r], list, scratch->histogram);
-    if (ptx::lane_id() == 0)
-      p.count[list] = state[r].count;
-  }
+  for (int row = 0; row < n_rows; row++)
+    if (ptx::shuffle(rows.count, row) > p.k)
+      cut_back(p, rows, row, static_cast<int64_t>(first_query + row) * p.n_splits + split, scratch->histogram);
+  if (lane < n_rows && first_query + lane < p.n_queries)
+    p.count[static_cast<int64_t>(first_query + lane) * p.n_splits + split] = rows.count;
 }
 
 } /* namespace */

@@ -21,14 +21,13 @@ namespace {
 constexpr int ROWS = 128;              /* queries of a block */
 constexpr int CHUNK = 64;              /* columns of a stage: 128 bytes */
 constexpr int CHUNK_BYTES = CHUNK * 2; /* of a row */
-constexpr int STATE_BYTES = ROWS * static_cast<int>(sizeof(candidate_row));
 constexpr int SCRATCH_BYTES = static_cast<int>(sizeof(candidate_scratch));
 
 /* ---- sm_80 ---- */
 
 constexpr int ITEMS_80 = TOP_K_ITEMS_SM80, WARPS_80 = 4, STAGES_80 = 2;
 constexpr int HALF_STAGE_80 = ROWS * CHUNK_BYTES, STAGE_BYTES_80 = 2 * HALF_STAGE_80;
-constexpr int SHARED_BYTES_80 = STAGES_80 * STAGE_BYTES_80 + STATE_BYTES + WARPS_80 * SCRATCH_BYTES;
+constexpr int SHARED_BYTES_80 = STAGES_80 * STAGE_BYTES_80 + WARPS_80 * SCRATCH_BYTES;
 static_assert(ITEMS_80 == ROWS, "queries and items share the loop that loads them");
 
 /* 128 rows of 64 columns to a half stage; what lies behind n_rows or width is zeros. */
@@ -49,11 +48,9 @@ __global__ void __launch_bounds__(32 * WARPS_80, 2) first_pass_sm80(const first_
   const int first_query = static_cast<int>(blockIdx.x) * ROWS, split = static_cast<int>(blockIdx.y);
   const int64_t first_tile = split * p.tiles_per_split, n_tiles = (p.n_items + ITEMS_80 - 1) / ITEMS_80;
   const int64_t end_tile = first_tile + p.tiles_per_split < n_tiles ? first_tile + p.tiles_per_split : n_tiles;
-  candidate_row *state = reinterpret_cast<candidate_row *>(shared + STAGES_80 * STAGE_BYTES_80) + 32 * warp;
-  candidate_scratch *scratch =
-      reinterpret_cast<candidate_scratch *>(shared + STAGES_80 * STAGE_BYTES_80 + STATE_BYTES) + warp;
-  candidates_begin(p, state, first_query + 32 * warp);
-  candidates_begin(p, state + 16, first_query + 32 * warp + 16);
+  candidate_scratch *scratch = reinterpret_cast<candidate_scratch *>(shared + STAGES_80 * STAGE_BYTES_80) + warp;
+  candidate_rows rows;
+  candidates_begin(p, rows, first_query + 32 * warp, 32);
 
   const int64_t q_stride = static_cast<int64_t>(CHUNK) * p.n_chunks;
   int64_t load_tile = first_tile;
@@ -109,11 +106,10 @@ __global__ void __launch_bounds__(32 * WARPS_80, 2) first_pass_sm80(const first_
     }
 #pragma unroll
     for (int m = 0; m < 2; m++)
-      candidates_collect<ITEMS_80>(acc[m], p, state + 16 * m, scratch, first_query + 32 * warp + 16 * m, split, tile);
+      candidates_collect<ITEMS_80>(acc[m], p, rows, scratch, first_query + 32 * warp + 16 * m, 16 * m, split, tile);
   }
   ptx::cp_async_wait<0>();
-  candidates_end(p, state, scratch, first_query + 32 * warp, split);
-  candidates_end(p, state + 16, scratch, first_query + 32 * warp + 16, split);
+  candidates_end(p, rows, scratch, first_query + 32 * warp, 32, split);
 }
 
 /* ---- sm_90a ---- */
@@ -121,7 +117,7 @@ __global__ void __launch_bounds__(32 * WARPS_80, 2) first_pass_sm80(const first_
 constexpr int ITEMS_90 = TOP_K_ITEMS_SM90, CONSUMERS = 2, MAX_STAGES = 8;
 constexpr int Q_CHUNK_BYTES = ROWS * CHUNK_BYTES, ITEM_CHUNK_BYTES = ITEMS_90 * CHUNK_BYTES;
 constexpr int BARRIER_BYTES = (2 * MAX_STAGES + 2) * 8;
-constexpr int FIXED_BYTES_90 = STATE_BYTES + 4 * CONSUMERS * SCRATCH_BYTES + BARRIER_BYTES;
+constexpr int FIXED_BYTES_90 = 4 * CONSUMERS * SCRATCH_BYTES + BARRIER_BYTES;
 
 struct ring_90 {
   int n_stages, stage_bytes;
@@ -130,7 +126,6 @@ struct ring_90 {
 
 struct shared_90 {
   char *q, *stages;
-  candidate_row *state;
   candidate_scratch *scratch;
   uint64_t *full, *empty, *q_full;
 };
@@ -142,8 +137,7 @@ __device__ __forceinline__ shared_90 shared_90_of(const ring_90 &ring, int n_chu
   s.full = reinterpret_cast<uint64_t *>(s.stages + ring.n_stages * ring.stage_bytes);
   s.empty = s.full + MAX_STAGES;
   s.q_full = s.empty + MAX_STAGES;
-  s.state = reinterpret_cast<candidate_row *>(s.q_full + 2);
-  s.scratch = reinterpret_cast<candidate_scratch *>(s.state + ROWS);
+  s.scratch = reinterpret_cast<candidate_scratch *>(s.q_full + 2);
   return s;
 }
 
@@ -177,10 +171,10 @@ __device__ __forceinline__ void produce(const CUtensorMap *q_map, const CUtensor
 __device__ __forceinline__ void consume(const first_pass &p, const ring_90 &ring, const shared_90 &s, int half,
                                         int first_query, int split, int64_t first_tile, int64_t end_tile) {
   const int lane = ptx::lane_id(), warp = ptx::warp_id() & 3;
-  candidate_row *state = s.state + 64 * half + 16 * warp;
   candidate_scratch *scratch = s.scratch + 4 * half + warp;
   first_query += 16 * warp;
-  candidates_begin(p, state, first_query);
+  candidate_rows rows;
+  candidates_begin(p, rows, first_query, 16);
   if (ring.is_resident)
     ptx::mbarrier_wait(s.q_full, 0);
   int stage = 0;
@@ -212,9 +206,9 @@ __device__ __forceinline__ void consume(const first_pass &p, const ring_90 &ring
     ptx::wgmma_wait<0>();
     if (lane == 0)
       ptx::mbarrier_arrive(&s.empty[before]);
-    candidates_collect<ITEMS_90>(acc, p, state, scratch, first_query, split, tile);
+    candidates_collect<ITEMS_90>(acc, p, rows, scratch, first_query, 0, split, tile);
   }
-  candidates_end(p, state, scratch, first_query, split);
+  candidates_end(p, rows, scratch, first_query, 16, split);
 }
 
 #endif /* MQ_HAS_SM90A */
@@ -288,10 +282,10 @@ mq_status mq_cuda_first_pass(mq_backend *backend, const first_pass *pass) {
   const int64_t width = static_cast<int64_t>(CHUNK) * pass->n_chunks;
   const int64_t n_tiles = (pass->n_items + mq_cuda_first_pass_tile(backend) - 1) / mq_cuda_first_pass_tile(backend);
   kernel_cost cost = {"top_k_first_pass_sm80", 0, 0, 2 * pass->n_queries * pass->n_items * pass->item_stride};
-  cost.bytes_read = pass->n_queries * (width * 2 + 8) + pass->n_items * (pass->item_stride * 2 + 8) +
+  cost.bytes_read = pass->n_queries * (width * 2 + 8) + pass->n_items * pass->item_stride * 2 +
                     n_tiles * static_cast<int64_t>(sizeof(float4));
   if (pass->bias)
-    cost.bytes_read += pass->n_items * 4;
+    cost.bytes_read += n_tiles * mq_cuda_first_pass_tile(backend) * 4;
   cost.bytes_written = static_cast<int64_t>(pass->n_queries) * pass->n_splits * 4;
   const dim3 grid(static_cast<unsigned>((pass->n_queries + ROWS - 1) / ROWS), static_cast<unsigned>(pass->n_splits));
   if (!backend->has_wgmma)

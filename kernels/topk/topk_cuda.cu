@@ -264,8 +264,9 @@ __global__ void __launch_bounds__(256, 4) second_pass_kernel(const second_pass p
   }
   float threshold = -INFINITY;
   if (!is_given_up && n_candidates > first.k)
-    threshold = threshold_of<true>(first.bounds + list, counts, first.n_splits, first.capacity, first.k, threshold,
-                                   s.histogram);
+    threshold = threshold_of<true>(
+        first.bounds + list, [counts](int i) { return counts[i]; }, first.n_splits, first.capacity, first.k, threshold,
+        s.histogram);
   if (thread == 0)
     *s.n_keys = 0;
   load_query(p, query, s.q);
