@@ -36,6 +36,34 @@ enum async_bug {
   N_BUGS
 };
 
+/* One forbidden use of one instruction each, and none. */
+enum async_misuse {
+  MISUSE_NONE,
+  MISUSE_BARRIER_NOT_INITIALIZED,
+  MISUSE_BARRIER_UNALIGNED,
+  MISUSE_BARRIER_IN_GLOBAL_MEMORY,
+  MISUSE_BARRIER_TWICE,
+  MISUSE_BARRIER_WITHOUT_ARRIVALS,
+  MISUSE_BARRIER_PARITY,
+  MISUSE_BARRIER_BYTES,
+  MISUSE_COPY_TO_GLOBAL_MEMORY,
+  MISUSE_COPY_FROM_UNALIGNED,
+  MISUSE_MAP_DAMAGED,
+  MISUSE_MAP_RANK,
+  MISUSE_STMATRIX_UNALIGNED,
+  MISUSE_STMATRIX_TO_GLOBAL_MEMORY,
+  MISUSE_DESCRIPTOR_PATTERN,
+  MISUSE_DESCRIPTOR_OUTSIDE,
+  MISUSE_WGMMA_LEFT,
+  MISUSE_ACCUMULATOR_WRITTEN,
+  MISUSE_ACCUMULATORS_DIFFER,
+  MISUSE_REGISTERS_NUMBER,
+  MISUSE_REGISTERS_DIFFER,
+  MISUSE_REGISTERS_LESS,
+  MISUSE_HALF_A_WARPGROUP,
+  N_MISUSES
+};
+
 /* c[m, n] = a[m, 64 * n_blocks] . b[n, 64 * n_blocks], all [rows, k] bf16; m a multiple of 128, n of 64. A producer and
  * two consumer warpgroups, a ring of two stages. */
 cudaError_t launch_ring(cudaStream_t stream, const CUtensorMap &a, const CUtensorMap &b, float *c, int m, int n,
@@ -53,5 +81,8 @@ cudaError_t launch_bulk(cudaStream_t stream, const uint32_t *from, uint32_t *to,
 
 /* The box at these coordinates to `to`, n_bytes as they lie in shared memory. Two dimensions for c2 < 0. */
 cudaError_t launch_box(cudaStream_t stream, const CUtensorMap &map, int c0, int c1, int c2, uint32_t *to, int n_bytes);
+
+/* global: 4 KiB; the map is of rank 2. */
+cudaError_t launch_misuse(cudaStream_t stream, const CUtensorMap &map, char *global, int misuse);
 
 #endif

@@ -309,6 +309,58 @@ static void every_mistake_is_reported_and_only_by_its_check() {
   simt_set_quiet(0);
 }
 
+static const struct {
+  const char *name;
+  int misuse;
+  uint32_t check;
+} misuses[] = {
+    {"nothing wrong", MISUSE_NONE, 0},
+    {"barrier not initialized", MISUSE_BARRIER_NOT_INITIALIZED, SIMT_CHECK_BARRIER},
+    {"barrier unaligned", MISUSE_BARRIER_UNALIGNED, SIMT_CHECK_BARRIER},
+    {"barrier in global memory", MISUSE_BARRIER_IN_GLOBAL_MEMORY, SIMT_CHECK_BARRIER},
+    {"barrier initialized twice", MISUSE_BARRIER_TWICE, SIMT_CHECK_BARRIER},
+    {"barrier for no arrivals", MISUSE_BARRIER_WITHOUT_ARRIVALS, SIMT_CHECK_BARRIER},
+    {"parity 2", MISUSE_BARRIER_PARITY, SIMT_CHECK_BARRIER},
+    {"2^20 bytes", MISUSE_BARRIER_BYTES, SIMT_CHECK_BARRIER},
+    {"copy to global memory", MISUSE_COPY_TO_GLOBAL_MEMORY, SIMT_CHECK_COPY},
+    {"copy from an unaligned source", MISUSE_COPY_FROM_UNALIGNED, SIMT_CHECK_ALIGNMENT},
+    {"no tensor map", MISUSE_MAP_DAMAGED, SIMT_CHECK_COPY},
+    {"map of another rank", MISUSE_MAP_RANK, SIMT_CHECK_COPY},
+    {"stmatrix to an unaligned row", MISUSE_STMATRIX_UNALIGNED, SIMT_CHECK_ALIGNMENT},
+    {"stmatrix to global memory", MISUSE_STMATRIX_TO_GLOBAL_MEMORY, SIMT_CHECK_BOUNDS},
+    {"tile not at the beginning of its swizzle", MISUSE_DESCRIPTOR_PATTERN, SIMT_CHECK_WGMMA},
+    {"tile beyond shared memory", MISUSE_DESCRIPTOR_OUTSIDE, SIMT_CHECK_BOUNDS},
+    {"wgmma that nobody waits for", MISUSE_WGMMA_LEFT, SIMT_CHECK_WGMMA},
+    {"accumulator written in flight", MISUSE_ACCUMULATOR_WRITTEN, SIMT_CHECK_WGMMA},
+    {"different accumulators", MISUSE_ACCUMULATORS_DIFFER, SIMT_CHECK_WGMMA},
+    {"20 registers", MISUSE_REGISTERS_NUMBER, SIMT_CHECK_WGMMA},
+    {"warps with different numbers of registers", MISUSE_REGISTERS_DIFFER, SIMT_CHECK_WGMMA},
+    {"increase to less", MISUSE_REGISTERS_LESS, SIMT_CHECK_WGMMA},
+    {"wgmma by half a warpgroup", MISUSE_HALF_A_WARPGROUP, SIMT_CHECK_WGMMA | SIMT_CHECK_DIVERGENCE},
+};
+
+static uint32_t run_misuse(int misuse, uint64_t seed, uint32_t checks) {
+  clean_device();
+  simt_set_seed(seed);
+  simt_set_checks(checks & ~static_cast<uint32_t>(SIMT_CHECK_COST));
+  char *const global = to_device(std::vector<char>(4096));
+  uint16_t *const tensor = to_device(random_bf16(64 * 64));
+  return outcome_of(launch_misuse(nullptr, map_of(tensor, 64, 64, 8), global, misuse), nullptr, {}).found;
+}
+
+static void every_forbidden_use_is_reported() {
+  simt_set_quiet(1);
+  for (const auto &m : misuses)
+    for (uint64_t seed = 0; seed < N_SEEDS; seed++) {
+      uint32_t found = run_misuse(m.misuse, seed, all);
+      EXPECT((m.check == 0) == (found == 0) && (found & ~m.check) == 0, "%s, seed %d: findings %x: %s", m.name,
+             static_cast<int>(seed), found, simt_n_findings() ? simt_finding_at(0).text : "");
+      found = run_misuse(m.misuse, seed, 0);
+      EXPECT(found == 0, "%s, seed %d, without checks: findings %x", m.name, static_cast<int>(seed), found);
+    }
+  simt_set_quiet(0);
+}
+
 static void copies_from_beyond_and_to_crooked_places_are_reported() {
   simt_set_quiet(1);
   for (uint64_t seed = 0; seed < N_SEEDS; seed++) {
@@ -329,6 +381,7 @@ int main() {
   boxes_lie_swizzled_and_are_zero_outside();
   every_mistake_is_reported_and_only_by_its_check();
   copies_from_beyond_and_to_crooked_places_are_reported();
+  every_forbidden_use_is_reported();
   printf("%s\n", n_failed == 0 ? "ok" : "FAILED");
   return n_failed != 0;
 }
