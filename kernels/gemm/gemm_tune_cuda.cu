@@ -34,20 +34,46 @@ struct bed {
   std::vector<void *> pieces;
 };
 
-/* Values of one to one eighth, of both signs: sums neither vanish nor overflow. */
+/* Bias, residual and scales: one to one eighth, of both signs but for scales. */
 void random_elements(mq_dtype dtype, std::vector<unsigned char> *pattern) {
   uint32_t state = 0x9e3779b9u;
-  const size_t n_bytes = dtype == MQ_F32 ? 4 : dtype == MQ_BF16 ? 2 : 1;
+  const size_t n_bytes = dtype == MQ_F32 ? 4 : 2;
   pattern->resize(PATTERN_ELEMENTS * n_bytes);
   for (size_t i = 0; i < PATTERN_ELEMENTS; i++) {
     state ^= state << 13, state ^= state >> 17, state ^= state << 5;
     const uint32_t sign = state >> 31, exponent = state >> 28 & 3, fraction = state >> 8;
     const uint32_t bf16 = sign << 15 | (124 + exponent) << 7 | (fraction & 0x7f);
-    const uint32_t e4m3 = sign << 7 | (4 + exponent) << 3 | (fraction & 7);
     const uint32_t f32 = (124 + exponent) << 23 | (fraction & 0x7fffff); /* a scale: positive */
-    const uint32_t bits = dtype == MQ_F32 ? f32 : dtype == MQ_BF16 ? bf16 : e4m3;
+    const uint32_t bits = dtype == MQ_F32 ? f32 : bf16;
     memcpy(pattern->data() + i * n_bytes, &bits, n_bytes);
   }
+}
+
+/* x or w with rows [k] whose halves nearly cancel: three products of four are large (2^12 to 2^16) and come again in the
+ * other half with the other sign. What is left, a few units, shows in bf16 how the sum was rounded on the way, and so
+ * the order. Plain random rows do not: another order's last bits of float32 vanish in bf16. */
+void cancelling_rows(mq_dtype dtype, int64_t n_rows, int64_t k, int64_t stride, bool is_weights,
+                     std::vector<unsigned char> *bytes) {
+  const int64_t element_bytes = dtype == MQ_BF16 ? 2 : 1, half = k / 2;
+  const uint32_t sign_bit = dtype == MQ_BF16 ? 0x8000 : 0x80;
+  uint32_t state = 0x9e3779b9u;
+  const auto random_bits = [&](bool is_large) {
+    state ^= state << 13, state ^= state >> 17, state ^= state << 5;
+    const uint32_t sign = state >> 31, power = (is_large ? 6 : 0) - (state >> 30 & 1), fraction = state >> 8;
+    return dtype == MQ_BF16 ? sign << 15 | (127 + power) << 7 | (fraction & 0x7f)
+                            : sign << 7 | (7 + power) << 3 | (fraction & 7);
+  };
+  bytes->assign(static_cast<size_t>(n_rows * stride * element_bytes), 0);
+  for (int64_t row = 0; row < n_rows; row++)
+    for (int64_t i = 0; i < k; i++) {
+      const bool is_large = i < 2 * half && i % half % 4 != 3;
+      unsigned char *at = bytes->data() + (row * stride + i) * element_bytes;
+      uint32_t bits = 0;
+      if (is_large && i >= half)
+        memcpy(&bits, at - half * element_bytes, static_cast<size_t>(element_bytes));
+      bits = !is_large || i < half ? random_bits(is_large) : is_weights ? bits ^ sign_bit : bits;
+      memcpy(at, &bits, static_cast<size_t>(element_bytes));
+    }
 }
 
 mq_status take(mq_backend *backend, bed *b, size_t n_bytes, void **memory) {
@@ -68,6 +94,13 @@ mq_status take_random(mq_backend *backend, bed *b, mq_dtype dtype, int64_t n_ele
   return status;
 }
 
+mq_status take_rows(mq_backend *backend, bed *b, int64_t n_rows, int64_t stride, bool is_weights, void **memory) {
+  std::vector<unsigned char> bytes;
+  cancelling_rows(b->family.dtype, n_rows, b->family.k, stride, is_weights, &bytes);
+  const mq_status status = take(backend, b, bytes.size(), memory);
+  return status == MQ_OK ? mq_cuda_upload(backend, *memory, bytes.data(), bytes.size()) : status;
+}
+
 mq_status make_bed(mq_backend *backend, bed *b) {
   const mq_gemm_family &family = b->family;
   mq_gemm_operands &operands = b->operands;
@@ -78,9 +111,9 @@ mq_status make_bed(mq_backend *backend, bed *b) {
   operands.x_stride = operands.w_stride = (family.k + 15) / 16 * 16;
   operands.residual_stride = operands.y_stride = n_stride;
   operands.workspace = backend->gemm->workspace;
-  mq_status status = take_random(backend, b, family.dtype, b->most_rows * operands.x_stride, &x);
+  mq_status status = take_rows(backend, b, b->most_rows, operands.x_stride, false, &x);
   if (status == MQ_OK)
-    status = take_random(backend, b, family.dtype, family.n * operands.w_stride, &w);
+    status = take_rows(backend, b, family.n, operands.w_stride, true, &w);
   if (status == MQ_OK && has_scales)
     status = take_random(backend, b, MQ_F32, b->most_rows, &x_scale);
   if (status == MQ_OK && has_scales)
