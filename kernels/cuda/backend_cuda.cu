@@ -190,7 +190,8 @@ mq_status mq_cuda_allocate(mq_backend *backend, size_t n_bytes, void **memory) {
   const mq_status status = mq_cuda_enter(backend);
   if (status != MQ_OK)
     return status;
-  const size_t offset = state->arena.take(n_bytes + ptx::MEMORY_GAP_BYTES);
+  const size_t offset =
+      n_bytes > state->arena.size() ? mq_arena::NONE : state->arena.take(n_bytes + ptx::MEMORY_GAP_BYTES);
   if (offset == mq_arena::NONE)
     return mq_cuda_fail(MQ_NO_MEMORY,
                         "cuda:%d: %zu KiB of device memory do not fit: %zu of %zu MiB are in use, the "
@@ -211,7 +212,8 @@ void mq_cuda_release(mq_backend *backend, void *memory) {
 }
 
 static void memory_left(const mq_backend *backend, size_t *n_free, size_t *n_peak) {
-  *n_free = backend->state->arena.largest_free();
+  const size_t largest = backend->state->arena.largest_free(), gap = ptx::MEMORY_GAP_BYTES;
+  *n_free = largest > gap ? largest - gap : 0;
   *n_peak = backend->state->arena.most_used();
 }
 
