@@ -53,6 +53,16 @@ __device__ __forceinline__ uint32_t bin_at(uint32_t bin) {
   return (bin & 7) * 32 + (bin >> 3);
 }
 
+/* Every step-th lower bound from i on, in the order of floats; 0 behind the last. All are on their way before the first
+ * is used: a list comes from L2. */
+constexpr int LOADS = 8;
+__device__ __forceinline__ void load_lower_bounds(const float2 *bounds, int i, int step, int n,
+                                                  uint32_t (&bits)[LOADS]) {
+#pragma unroll
+  for (int j = 0; j < LOADS; j++)
+    bits[j] = i + j * step < n ? ordered_bits(bounds[i + j * step].x) : 0;
+}
+
 /* A number that at least k entries of the lists reach with their lower bounds (bounds[].x), next to the largest such:
  * two digits of 8 bits below the leading bit in which the lower bounds above `floor` differ. `floor` where there are
  * fewer than k of those. All threads of the warp or block call it and get the same. */
@@ -66,13 +76,16 @@ __device__ __forceinline__ float threshold_of(const float2 *bounds, const Count 
   const uint32_t above = ordered_bits(floor);
   uint32_t smallest = 0xffffffffu, largest = 0, n = 0;
   for (int list = 0; list < n_lists; list++)
-    for (int i = thread; i < count_of(list); i += n_threads) {
-      const uint32_t bits = ordered_bits(bounds[static_cast<int64_t>(list) * capacity + i].x);
-      if (bits > above) {
-        smallest = bits < smallest ? bits : smallest;
-        largest = bits > largest ? bits : largest;
-        n++;
-      }
+    for (int i = thread; i < count_of(list); i += LOADS * n_threads) {
+      uint32_t bits[LOADS];
+      load_lower_bounds(bounds + static_cast<int64_t>(list) * capacity, i, n_threads, count_of(list), bits);
+#pragma unroll
+      for (int j = 0; j < LOADS; j++)
+        if (bits[j] > above) {
+          smallest = bits[j] < smallest ? bits[j] : smallest;
+          largest = bits[j] > largest ? bits[j] : largest;
+          n++;
+        }
     }
   for (int step = 16; step; step >>= 1) {
     const uint32_t other_smallest = ptx::shuffle_xor(smallest, step), other_largest = ptx::shuffle_xor(largest, step);
@@ -109,11 +122,15 @@ __device__ __forceinline__ float threshold_of(const float2 *bounds, const Count 
       histogram[bin] = 0;
     sync_group<BLOCK>();
     for (int list = 0; list < n_lists; list++)
-      for (int i = thread; i < count_of(list); i += n_threads) {
-        const uint32_t bits = ordered_bits(bounds[static_cast<int64_t>(list) * capacity + i].x);
-        const uint32_t bin = (bits - base) >> shift;
-        if (bits >= base && bits > above && bin < n_bins)
-          ptx::atomic_add(&histogram[bin_at(bin)], 1);
+      for (int i = thread; i < count_of(list); i += LOADS * n_threads) {
+        uint32_t bits[LOADS];
+        load_lower_bounds(bounds + static_cast<int64_t>(list) * capacity, i, n_threads, count_of(list), bits);
+#pragma unroll
+        for (int j = 0; j < LOADS; j++) {
+          const uint32_t bin = (bits[j] - base) >> shift;
+          if (bits[j] >= base && bits[j] > above && bin < n_bins)
+            ptx::atomic_add(&histogram[bin_at(bin)], 1);
+        }
       }
     sync_group<BLOCK>();
     /* The highest bin at or above which `needed` entries lie; a lane has 8 bins, lane 31 the highest. */
@@ -187,19 +204,28 @@ __device__ __forceinline__ void cut_back(const first_pass &p, candidate_rows &ro
   const float threshold = threshold_of<false>(
       bounds, [n](int) { return n; }, 1, p.capacity, p.k, ptx::shuffle(rows.threshold, owner), histogram);
   int kept = 0;
-  for (int i = 0; i < n; i += 32) {
-    const bool is_here = i + lane < n;
-    const float2 bound = is_here ? bounds[i + lane] : float2{-INFINITY, -INFINITY};
-    const uint32_t item = is_here ? items[i + lane] : 0;
-    const bool keeps = is_here && !(bound.y < threshold);
-    const uint32_t mask = ptx::ballot(keeps);
-    ptx::sync_warp();
-    if (keeps) {
-      const int at = kept + ptx::popcount(mask & ((1u << lane) - 1));
-      bounds[at] = bound;
-      items[at] = item;
+  constexpr int PARTS = 4;
+  for (int i = lane; i - lane < n; i += 32 * PARTS) {
+    float2 bound[PARTS];
+    uint32_t item[PARTS];
+#pragma unroll
+    for (int j = 0; j < PARTS; j++)
+      if (i + 32 * j < n) {
+        bound[j] = bounds[i + 32 * j];
+        item[j] = items[i + 32 * j];
+      }
+    ptx::sync_warp(); /* what is written lies before what is read, but not before what other lanes read */
+#pragma unroll
+    for (int j = 0; j < PARTS; j++) {
+      const bool keeps = i + 32 * j < n && !(bound[j].y < threshold);
+      const uint32_t mask = ptx::ballot(keeps);
+      if (keeps) {
+        const int at = kept + ptx::popcount(mask & ((1u << lane) - 1));
+        bounds[at] = bound[j];
+        items[at] = item[j];
+      }
+      kept += ptx::popcount(mask);
     }
-    kept += ptx::popcount(mask);
   }
   ptx::sync_warp();
   if (lane == owner) {
@@ -217,15 +243,20 @@ __device__ __forceinline__ void candidates_begin(const first_pass &p, candidate_
   rows = {by.x, by.y, is_query ? -INFINITY : INFINITY, is_query ? 0 : -1};
 }
 
+struct candidate_visit {
+  int row, count;
+  float score, limit, m;
+};
+
 /* Scores of 16 queries, those of lanes first_row .. first_row + 15, against the N items of a tile, in the fragments of
- * mma and wgmma: row lane/4 + 8r, column 8j + 2(lane%4) + c in acc[4j + 2r + c]. */
+ * mma and wgmma: row lane/4 + 8r, column 8j + 2(lane%4) + c in acc[4j + 2r + c]. most: p.tile_bound[tile], loaded long
+ * before. */
 template <int N>
 __device__ __forceinline__ void candidates_collect(float (&acc)[N / 2], const first_pass &p, candidate_rows &rows,
                                                    candidate_scratch *scratch, int first_query, int first_row,
-                                                   int split, int64_t tile) {
+                                                   int split, int64_t tile, const float4 &most) {
   const int lane = ptx::lane_id(), column = 2 * (lane & 3), upper = first_row + (lane >> 2), lower = upper + 8;
   const int64_t first_item = tile * N;
-  const float4 most = p.tile_bound[tile];
   if (p.bias) {
     const float2 *bias = reinterpret_cast<const float2 *>(p.bias + first_item + column);
 #pragma unroll
@@ -303,13 +334,25 @@ __device__ __forceinline__ void candidates_collect(float (&acc)[N / 2], const fi
     /* Bit 4r stands for row r, bit 4r + 1 for row r + 8. */
     const uint32_t rows0 = lanes0 | lanes0 >> 1, rows1 = lanes1 | lanes1 >> 1;
     uint32_t left = ((rows0 | rows0 >> 2) & 0x11111111u) | ((rows1 | rows1 >> 2) & 0x11111111u) << 1;
-    for (; left; left &= left - 1) {
-      const int bit = ptx::lowest_bit(left), row = (bit >> 2) + 8 * (bit & 1), owner = first_row + row;
-      const int query = first_query + row;
-      const float score = scratch->stage[row * STAGE_PITCH + lane];
-      const float row_limit = ptx::shuffle(limit, owner);
-      float m = ptx::shuffle(margin, owner);
-      int count = ptx::shuffle(rows.count, owner);
+    candidate_visit next = {0, 0, 0.0f, 0.0f, 0.0f};
+    auto fetch = [&]() { /* one row ahead: shuffles and loads take their time */
+                         const int bit = ptx::lowest_bit(left);
+                         next.row = (bit >> 2) + 8 * (bit & 1);
+                         next.score = scratch->stage[next.row * STAGE_PITCH + lane];
+                         next.limit = ptx::shuffle(limit, first_row + next.row);
+                         next.m = ptx::shuffle(margin, first_row + next.row);
+                         next.count = ptx::shuffle(rows.count, first_row + next.row);
+                         left &= left - 1;
+    };
+    fetch();
+    for (bool is_more = true; is_more;) {
+      const int row = next.row, owner = first_row + row, query = first_query + row;
+      const float score = next.score, row_limit = next.limit;
+      float m = next.m;
+      int count = next.count;
+      is_more = left != 0;
+      if (is_more)
+        fetch();
       if (count < 0)
         continue;
       bool keeps = is_item && score > -INFINITY && !(score <= row_limit);

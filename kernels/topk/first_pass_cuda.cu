@@ -74,6 +74,7 @@ __global__ void __launch_bounds__(32 * WARPS_80, 2) first_pass_sm80(const first_
   const int b_row = (lane & 7) + (lane >> 4) * 8, b_piece = lane >> 3 & 1;
   int stage = 0;
   for (int64_t tile = first_tile; tile < end_tile; tile++) {
+    const float4 most = p.tile_bound[tile];
     float acc[2][ITEMS_80 / 2];
 #pragma unroll
     for (int i = 0; i < ITEMS_80 / 2; i++)
@@ -106,7 +107,8 @@ __global__ void __launch_bounds__(32 * WARPS_80, 2) first_pass_sm80(const first_
     }
 #pragma unroll
     for (int m = 0; m < 2; m++)
-      candidates_collect<ITEMS_80>(acc[m], p, rows, scratch, first_query + 32 * warp + 16 * m, 16 * m, split, tile);
+      candidates_collect<ITEMS_80>(acc[m], p, rows, scratch, first_query + 32 * warp + 16 * m, 16 * m, split, tile,
+                                   most);
   }
   ptx::cp_async_wait<0>();
   candidates_end(p, rows, scratch, first_query + 32 * warp, 32, split);
@@ -181,6 +183,7 @@ __device__ __forceinline__ void consume(const first_pass &p, const ring_90 &ring
   uint32_t parity = 0;
   float acc[ITEMS_90 / 2];
   for (int64_t tile = first_tile; tile < end_tile; tile++) {
+    const float4 most = p.tile_bound[tile];
     int before = 0;
 #pragma unroll 1
     for (int chunk = 0; chunk < p.n_chunks; chunk++) {
@@ -206,7 +209,7 @@ __device__ __forceinline__ void consume(const first_pass &p, const ring_90 &ring
     ptx::wgmma_wait<0>();
     if (lane == 0)
       ptx::mbarrier_arrive(&s.empty[before]);
-    candidates_collect<ITEMS_90>(acc, p, rows, scratch, first_query, 0, split, tile);
+    candidates_collect<ITEMS_90>(acc, p, rows, scratch, first_query, 0, split, tile, most);
   }
   candidates_end(p, rows, scratch, first_query, 16, split);
 }
