@@ -120,16 +120,12 @@ void warn(const char *file, const char *what) {
   fprintf(stderr, "warn: gemm_cache file=\"%s\" problem=\"%s\"\n", file, what);
 }
 
-/* Caller releases; NULL: not there, or damaged (said). */
+/* Caller releases; NULL: not there, or damaged. */
 json_t *load_cache(const char *file) {
-  json_error_t error;
-  if (access(file, F_OK) != 0)
-    return nullptr;
-  json_t *root = json_load_file(file, JSON_REJECT_DUPLICATES, &error);
+  json_t *root = json_load_file(file, JSON_REJECT_DUPLICATES, nullptr);
   if (root && json_integer_value(json_object_get(root, "format")) == FORMAT &&
       json_is_object(json_object_get(root, "choices")))
     return root;
-  warn(file, "damaged, not used");
   json_decref(root);
   return nullptr;
 }
@@ -179,6 +175,8 @@ mq_gemm_choices mq_gemm_cache_read(const mq_gemm_machine &machine, const char *f
   mq_gemm_choices choices;
   mq_gemm_machine made_on = {};
   json_t *root = load_cache(file);
+  if (!root && access(file, F_OK) == 0)
+    warn(file, "damaged, not used");
   json_t *ours = root ? json_object_get(json_object_get(root, "choices"), text_of(machine).c_str()) : nullptr;
   if (ours && (!read_choices(ours, &made_on, &choices) || text_of(made_on) != text_of(machine))) {
     warn(file, "damaged, not used");
@@ -189,12 +187,10 @@ mq_gemm_choices mq_gemm_cache_read(const mq_gemm_machine &machine, const char *f
 }
 
 void mq_gemm_cache_write(const mq_gemm_machine &machine, const char *file, const mq_gemm_choices &choices) {
-  json_t *root = access(file, F_OK) == 0 ? json_load_file(file, 0, nullptr) : nullptr;
+  json_t *root = load_cache(file);
+  if (!root)
+    root = json_pack("{s:i, s:{}}", "format", FORMAT, "choices");
   json_t *all = json_object_get(root, "choices");
-  if (!json_is_object(all)) {
-    json_decref(root);
-    root = json_pack("{s:i, s:o}", "format", FORMAT, "choices", all = json_object());
-  }
   json_object_set_new(all, text_of(machine).c_str(), choices_json(machine, choices));
   char *text = json_dumps(root, JSON_SORT_KEYS | JSON_INDENT(1));
   const std::string part = std::string(file) + ".part." + std::to_string(getpid());

@@ -1,12 +1,11 @@
 /* The GELU of the CUDA backend's epilogue is the tanh form, whatever was asked for (kernels/gemm/gemm_cuda.cu): these
  * relations are the reason why that is good enough in bfloat16. */
-/* clang-format off: cmocka.h needs these in front of it */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-/* clang-format on */
+
+#include <cmocka.h>
 
 #include "pipeline/base/base.h"
 #include "pipeline/base/half.h"
