@@ -44,7 +44,7 @@ static mq_status open_encoder(const mq_context *context, mq_encoder **encoder) {
                                                  .dtype = dtype,
                                                  .max_model_len = job->encoder.max_model_len,
                                                  .batch_tokens = job->embed.batch_tokens,
-                                                 .gemm_file = gemm_file},
+                                                 .gemm_file = context->is_redo ? NULL : gemm_file},
                            &kept.encoder));
     kept.key = key;
     key = NULL;
