@@ -16,15 +16,17 @@ if ldconfig -p 2>/dev/null | grep -q libcuda.so.1 || [ -e /dev/nvidiactl ]; then
 fi
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-model=$SOURCE/tests/models/tiny-bert
-echo hello >"$folder/texts"
+echo hello >"$folder/texts.txt"
+embed() {
+  MARQUEE_PLUGIN_DIR=$BUILD "$MARQUEE" embed --backend "$1" --model "$SOURCE/tests/models/tiny-bert" \
+    --input "$folder/texts.txt" --output "$folder/vectors.h5" >"$folder/out" 2>&1
+}
 
-MARQUEE_PLUGIN_DIR=$BUILD "$MARQUEE" embed --backend cuda --model "$model" <"$folder/texts" >"$folder/out" 2>"$folder/err"
+embed cuda
 code=$?
-[ $code -eq 69 ] || fail "--backend cuda without a driver: exit code $code, expected 69: $(cat "$folder/err")"
-grep -q 'no NVIDIA driver on this machine' "$folder/err" || fail "not said what is missing: $(cat "$folder/err")"
+[ $code -eq 69 ] || fail "--backend cuda without a driver: exit code $code, expected 69: $(cat "$folder/out")"
+grep -q 'no NVIDIA driver on this machine' "$folder/out" || fail "not said what is missing: $(cat "$folder/out")"
 
-MARQUEE_PLUGIN_DIR=$BUILD "$MARQUEE" embed --backend auto --model "$model" <"$folder/texts" >"$folder/out" 2>"$folder/err" ||
-  fail "--backend auto without a driver: exit code $?: $(cat "$folder/err")"
-[ -s "$folder/out" ] || fail "--backend auto gave no vector"
+embed auto || fail "--backend auto without a driver: exit code $?: $(cat "$folder/out")"
+[ -s "$folder/vectors.h5" ] || fail "--backend auto gave no vectors"
 echo "the plugin says what is missing, and auto takes the CPU"
