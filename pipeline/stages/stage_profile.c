@@ -159,6 +159,13 @@ static mq_status pool_rows(const mq_context *context, const mq_catalog *catalog,
                                                                               .normalize = true,
                                                                               .y = out}));
   MQ_TRY(context->ops->download(context->backend, y, out, n_bytes));
+  for (int64_t i = 0; i < rows->n * catalog->width; i++)
+    if (!isfinite(y[i])) {
+      status = mq_fail(MQ_HARDWARE, "history_pool gave %s in row %lld, column %lld (%s)",
+                       isnan(y[i]) ? "NaN" : "infinity", (long long)(i / catalog->width),
+                       (long long)(i % catalog->width), context->ops->describe(context->backend));
+      break;
+    }
 done:
   context->ops->release(context->backend, offsets);
   context->ops->release(context->backend, index);
