@@ -148,6 +148,56 @@ static void every_length(cases *c, int level, int last, int dim, bool is_causal)
   }
 }
 
+/* Tiles overhang a sequence's end: what lies there, be it NaN, has a weight of 0, and 0 times NaN must not be added. */
+static void beside_nan(cases *c, int level, int dim, bool is_causal) {
+  static const int lengths[] = {129, 7, 300, 40, 1, 70, 200}; /* the odd ones turn to NaN */
+  const int n_seqs = (int)MQ_COUNT(lengths);
+  const row t = {level, 1, 1, dim, is_causal, lengths, 0, 1};
+  if (!case_begin(c, level, "D=%d%s beside NaN", dim, is_causal ? " causal" : ""))
+    return;
+  const int64_t stride = 3 * dim;
+  const int32_t *cu_seqlens = case_cu_seqlens(c, n_seqs, lengths);
+  const int64_t n_tokens = cu_seqlens[n_seqs];
+  const float *x = case_numbers(c, n_tokens * stride, 1.0);
+  float *poisoned = case_alloc(c, n_tokens * stride, sizeof *poisoned);
+  float *want = case_alloc(c, n_tokens * dim, sizeof *want), *bad = case_alloc(c, n_tokens * dim, sizeof *bad);
+  memcpy(poisoned, x, (size_t)(n_tokens * stride) * sizeof *x);
+  for (int b = 1; b < n_seqs; b += 2)
+    for (int64_t i = cu_seqlens[b] * stride; i < cu_seqlens[b + 1] * stride; i++)
+      poisoned[i] = NAN;
+  problem p = {.args = {.n_tokens = n_tokens,
+                        .n_seqs = n_seqs,
+                        .cu_seqlens = cu_seqlens,
+                        .n_heads = 1,
+                        .n_kv_heads = 1,
+                        .head_dim = dim,
+                        .q = x,
+                        .k = x + dim,
+                        .v = x + 2 * dim,
+                        .q_stride = stride,
+                        .k_stride = stride,
+                        .v_stride = stride,
+                        .scale = 1.0f / sqrtf((float)dim),
+                        .is_causal = is_causal,
+                        .y = want,
+                        .y_stride = dim}};
+  const void *y[2];
+  mq_oracle_attention(&p.args);
+  plain(c, &p.args, bad);
+  for (int i = 0; i < 2; i++) {
+    p.q = case_activations(c, i ? poisoned : x, n_tokens * stride);
+    p.k = case_at(c->activation, p.q, dim);
+    p.v = case_at(c->activation, p.k, dim);
+    y[i] = run(c, &t, &p, 0, n_seqs, i == 1);
+  }
+  case_near(c, "y", c->activation, n_tokens, dim, y[0], bad, want, 1e-6);
+  for (int b = 0; b < n_seqs; b += 2)
+    case_same(c, "a sequence beside NaN", c->activation, (int64_t)lengths[b] * dim,
+              case_at(c->activation, y[1], (int64_t)cu_seqlens[b] * dim),
+              case_at(c->activation, y[0], (int64_t)cu_seqlens[b] * dim));
+  case_end(c);
+}
+
 void cases_attention(cases *c) {
   static const int dims[] = {32, 64, 80, 96, 128};
   static const row rows[] = {
@@ -164,6 +214,7 @@ void cases_attention(cases *c) {
       one(c, &(row){1, 2, 1 + is_causal, dims[d], is_causal, small, 0, 1});
       one(c, &(row){1, 1, 1, dims[d], is_causal, edges, 8, 1});
       one(c, &(row){1, 1, 1, dims[d], is_causal, rings, 0, 1});
+      beside_nan(c, is_causal ? 2 : 1, dims[d], is_causal);
       one(c, &(row){2, 3, 3, dims[d], is_causal, texts, 16, 1});
       one(c, &(row){2, 2, 1, dims[d], is_causal, longer, 0, 1});
       one(c, &(row){3, 2, 1, dims[d], is_causal, windows, 8, 1});
