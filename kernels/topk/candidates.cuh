@@ -1,33 +1,24 @@
 /* candidates: the lists of items that may belong to a query's best k, and the thresholds that keep them short. Shared
  * by the first passes of sm_80 and sm_90a (first_pass_cuda.cu), whose score fragments agree, and by topk_cuda.cu.
  *
- * What is certified. With q_b, x_b the bfloat16 roundings, dq = q - q_b, dx = x - x_b and s the tensor cores' sum of
- * q_b . x_b, the score of the CPU's chain of fused multiply-adds lies within s +- m,
- *   m = |dq||x| + |q_b||dx|          q.x - q_b.x_b = dq.x + q_b.dx, Cauchy-Schwarz
- *     + 5u (C + 16) |q||x|           u = 2^-24: roundings of both sums, see below
- *     + 2^-21 |bias| + 2^-100        adding the bias, twice; products too small for float32
- * The CPU's chain of C roundings is off by at most C u |q||x| (1 + Cu). A tensor core adds g products (g >= 4 on every
- * device from sm_80) to its accumulator after shifting all g + 1 terms to the largest exponent, cutting each below
- * 2^-23 of the largest, and cuts the sum once more: (g + 2) 2^-23 per g products, <= 3 C u sum|q_b x_b|, and |q_b||x_b|
- * <= 1.008 |q||x| (Fasi, Higham, Mikaitis, Pranesh 2021, "Numerical behavior of NVIDIA tensor cores"). That is 4.03 C
- * u; the rest of 5u (C + 16) pays for every rounding of the bounds themselves. Norms are rounded up (bounds_kernel,
- * queries_kernel). A row that is not finite or longer than 2^59 has infinite ones: then m is infinite, and the pair
- * always survives.
+ * A score of the first pass is certain to within m (bounds.cuh). A list's threshold is a number that k of its entries
+ * reach even with their lower bounds, score - m; an item whose upper bound, score + m, is below it has k items strictly
+ * above it, whatever the ties. Within a tile the largest |x| and |dx| stand for all, unless that makes m infinite: so a
+ * score costs one comparison, with the threshold less m. What passes is looked at one row of 32 items at a time:
+ * filters, then appended. A full list is cut back to what reaches its threshold, risen to the k-th best lower bound; if
+ * nothing can go, it is given up (count -1) and the query takes the slow exact path (topk_cuda.cu).
  *
- * A list's threshold is a number that k of its entries reach even with their lower bounds s - m; an item whose upper
- * bound s + m is below it has k items strictly above it, whatever the ties. In the first pass a score costs one
- * comparison: with the threshold less the largest m of its tile. What passes is looked at one row of 32 items at a
- * time: own m, filters, then appended. A full list is cut back to what reaches its threshold, risen to the k-th best
- * lower bound; if nothing can go, it is given up (count -1) and the query takes the slow exact path (topk_cuda.cu). */
+ * How many survive, C = 384 (test_top_k_bounds --survivors FILE N C): 14,415 film texts by MiniLM, mean of five as
+ * query, k = 10, 100, 1000: 12.5, 135 and 1,234 entries are scored exactly; 50,000 random unit vectors: 16.8, 156,
+ * 1,400. */
 #ifndef MQ_KERNELS_TOPK_CANDIDATES_CUH
 #define MQ_KERNELS_TOPK_CANDIDATES_CUH
 
+#include "kernels/topk/bounds.cuh"
 #include "kernels/topk/first_pass.h"
 
 namespace {
 
-constexpr float TINY_MARGIN = 7.8886090522101181e-31f; /* 2^-100 */
-constexpr float LARGEST_NORM = 5.7646075230342349e17f; /* 2^59: no sum of products comes near float32's largest */
 constexpr uint32_t NAN_BITS = 0x7fc00000u;
 
 /* Unsigned integers in the order of floats. */
@@ -278,7 +269,7 @@ __device__ __forceinline__ void candidates_collect(float (&acc)[N / 2], const fi
           acc[4 * j + c] = acc[4 * j + 2 + c] = -INFINITY;
   }
   /* Of this tile, for the lane's own query: no m is larger. */
-  const float margin = rows.by_norm * most.x + rows.by_error * most.y + (most.z + TINY_MARGIN);
+  const float margin = score_margin(rows.by_norm, rows.by_error, most.x, most.y, most.z);
   if (p.is_eager) { /* k = 1, no filters: the best of this tile raises the threshold before anything is kept */
     float best0 = -INFINITY, best1 = -INFINITY;
 #pragma unroll
@@ -359,8 +350,8 @@ __device__ __forceinline__ void candidates_collect(float (&acc)[N / 2], const fi
       if (!(m < INFINITY)) { /* a query or an item of the tile is beyond all bounds: this item's own */
         const float by_norm = ptx::shuffle(rows.by_norm, owner), by_error = ptx::shuffle(rows.by_error, owner);
         const float threshold = ptx::shuffle(rows.threshold, owner), bias = p.bias && is_item ? p.bias[item] : 0.0f;
-        m = is_item ? by_norm * p.norm[item] + by_error * p.error[item] + TINY_MARGIN : 0.0f;
-        m += fabsf(bias) <= LARGEST_NORM ? fabsf(bias) * BIAS_ERROR : INFINITY;
+        m = score_margin(by_norm, by_error, is_item ? p.norm[item] : 0.0f, is_item ? p.error[item] : 0.0f,
+                         bias_margin(bias));
         /* A bias of -inf or NaN makes such a score, which is never chosen. */
         keeps = is_item && bias > -INFINITY && !(m < INFINITY && score + m < threshold);
       }

@@ -4,9 +4,6 @@
 
 #include "kernels/cuda/backend.h"
 
-/* m's share of a bias: 8 roundings (candidates.cuh). */
-constexpr float BIAS_ERROR = 4.76837158203125e-07f; /* 2^-21 */
-
 /* Passed to kernels by value. Queries are those of one slab, numbered from 0. */
 struct first_pass {
   int n_queries, k;

@@ -4,7 +4,7 @@
  *
  * queries_kernel and tiles_kernel: q in bf16, norms of what that loses, the largest norms of each tile of items.
  * first_pass (first_pass_cuda.cu): U x N scores in bf16 on the tensor cores; per query a list of all items that can be
- *   among the best k, by bounds that hold for the CPU's rounded score (candidates.cuh says why).
+ *   among the best k, by bounds that hold for the CPU's rounded score (bounds.cuh).
  * second_pass_kernel: a block per query; the k-th best lower bound over the query's lists, then for every item that
  * reaches it the CPU's own chain: score = fmaf(q[c], x[c], score), c ascending, from 0; plus the bias; then a bitonic
  * sort of (score descending, item ascending) as 64-bit keys. exact_pass_kernel: for queries whose lists overflowed
@@ -24,11 +24,7 @@
 namespace {
 
 constexpr int MAX_K = 1024, MAX_WIDTH = 16384;
-constexpr int ROW_WARPS = 8;                            /* of a block in kernels that take a row per warp */
-constexpr float ROUND_UP_SUM = 1.0f + 1.0f / 16384;     /* 2^-14: a sum of squares, C/32 + 6 roundings, and its root */
-constexpr float ROUND_UP = 1.0f + 1.0f / 1048576;       /* 2^-20: a few roundings */
-constexpr float LOST_NORM = 1.3877787807814457e-17f;    /* 2^-56: squares below 2^-126 may be lost, 16384 at most */
-constexpr float SUM_ERROR = 5 * 5.9604644775390625e-8f; /* 5u */
+constexpr int ROW_WARPS = 8; /* of a block in kernels that take a row per warp */
 
 /* ---- bounds ---- */
 
@@ -36,11 +32,6 @@ __device__ __forceinline__ float warp_sum(float x) {
   for (int step = 16; step; step >>= 1)
     x += ptx::shuffle_xor(x, step);
   return x;
-}
-/* The norm, from a sum of squares, rounded up; infinite where nothing can be said. */
-__device__ __forceinline__ float norm_above(float sum) {
-  const float norm = ptx::square_root(sum) * ROUND_UP_SUM + LOST_NORM;
-  return norm <= LARGEST_NORM ? norm : INFINITY;
 }
 
 __global__ void bounds_kernel(const float *x, const __nv_bfloat16 *rounded, int64_t n, int width, int64_t stride,
@@ -83,8 +74,7 @@ __global__ void queries_kernel(const float *q, int n_queries, int width, int n_c
   }
   const float norm = norm_above(warp_sum(squares)), error = norm_above(warp_sum(errors));
   if (lane == 0)
-    query_bound[row] = {(error + SUM_ERROR * static_cast<float>(width + 16) * norm) * ROUND_UP,
-                        (norm + error) * ROUND_UP};
+    query_bound[row] = query_bounds(norm, error, width);
 }
 
 /* A warp per tile. */
@@ -105,7 +95,7 @@ __global__ void tiles_kernel(const float *norm, const float *error, const float 
       const float b = is_item ? bias[item] : -INFINITY;
       padded_bias[item] = b;
       if (b > -INFINITY) /* others are never chosen */
-        largest_bias = fmaxf(largest_bias, fabsf(b) <= LARGEST_NORM ? fabsf(b) * BIAS_ERROR : INFINITY);
+        largest_bias = fmaxf(largest_bias, bias_margin(b));
     }
   }
   for (int step = 16; step; step >>= 1) {
