@@ -116,12 +116,6 @@ const char *cudaGetErrorString(cudaError_t error) {
   return find_error(error).text;
 }
 
-cudaError_t cudaDriverGetVersion(int *version) {
-  api_call call(CALL_FREE_OF_FAULTS);
-  *version = call.error == cudaErrorNoDevice ? 0 : call.error == cudaErrorInsufficientDriver ? 11040 : CUDART_VERSION;
-  return cudaSuccess;
-}
-
 cudaError_t cudaRuntimeGetVersion(int *version) {
   *version = CUDART_VERSION;
   return cudaSuccess;

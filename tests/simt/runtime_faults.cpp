@@ -31,6 +31,17 @@ const error_name error_names[] = {
     {"ecc", cudaErrorECCUncorrectable, true},
 };
 
+/* CUDA says "insufficient" of a driver that is not there at all, too: its version is 0 then. */
+struct absent_device {
+  const char *name;
+  cudaError_t error;
+  int driver;
+};
+
+const absent_device absent_devices[] = {{"no-device", cudaErrorNoDevice, CUDART_VERSION},
+                                        {"no-driver", cudaErrorInsufficientDriver, 0},
+                                        {"old-driver", cudaErrorInsufficientDriver, 11040}};
+
 struct fault {
   int kind; /* a call_kind, or N_CALL_KINDS for any */
   int64_t n;
@@ -74,6 +85,7 @@ struct fault_plan {
   std::vector<fault> faults;
   std::vector<poison> poisons;
   cudaError_t absence = cudaSuccess; /* why there is no device at all */
+  int driver = CUDART_VERSION;
   int64_t n_calls[N_CALL_KINDS] = {};
   int64_t n_any = 0;
 
@@ -101,14 +113,12 @@ struct fault_plan {
   }
 
   void read_fault(const std::string &item) {
-    if (item == "no-device") {
-      absence = cudaErrorNoDevice;
-      return;
-    }
-    if (item == "old-driver") {
-      absence = cudaErrorInsufficientDriver;
-      return;
-    }
+    for (const absent_device &known : absent_devices)
+      if (item == known.name) {
+        absence = known.error;
+        driver = known.driver;
+        return;
+      }
     const size_t colon = item.find(':'), equals = item.find('=');
     const std::string kind = item.substr(0, colon);
     fault wanted = {-1, 0, false, nullptr};
@@ -204,6 +214,11 @@ cudaError_t cudaGetLastError(void) {
   const cudaError_t error = simt::sticky_error != cudaSuccess ? simt::sticky_error : simt::last_error;
   simt::last_error = cudaSuccess;
   return error;
+}
+
+cudaError_t cudaDriverGetVersion(int *version) {
+  *version = simt::plan().driver;
+  return cudaSuccess;
 }
 
 cudaError_t cudaPeekAtLastError(void) {

@@ -327,6 +327,13 @@ void there_is_no_device() {
   CHECK(cudaGetDeviceCount(&n) == cudaErrorNoDevice && n == 0);
   CHECK(cudaSetDevice(0) == cudaErrorNoDevice);
   OK(cudaDriverGetVersion(&version));
+  CHECK(version == CUDART_VERSION);
+}
+
+void there_is_no_driver() {
+  int n = -1, version = -1;
+  CHECK(cudaGetDeviceCount(&n) == cudaErrorInsufficientDriver && n == 0);
+  OK(cudaDriverGetVersion(&version));
   CHECK(version == 0);
 }
 
@@ -396,6 +403,7 @@ int main() {
   CASE(from_the_nth_call_on, "MARQUEE_SIMT_FAIL", "malloc:2+");
   CASE(a_failed_launch_shows_when_somebody_waits, "MARQUEE_SIMT_FAIL", "launch:2");
   CASE(there_is_no_device, "MARQUEE_SIMT_FAIL", "no-device");
+  CASE(there_is_no_driver, "MARQUEE_SIMT_FAIL", "no-driver");
   CASE(the_driver_is_too_old, "MARQUEE_SIMT_FAIL", "old-driver");
   CASE(a_nan_is_put_into_the_second_launch, "MARQUEE_SIMT_POISON", "scale:2");
   return n_failed != 0;
