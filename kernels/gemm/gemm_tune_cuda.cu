@@ -49,9 +49,9 @@ void random_elements(mq_dtype dtype, std::vector<unsigned char> *pattern) {
   }
 }
 
-/* x or w with rows [k] whose halves nearly cancel: three products of four are large (2^12 to 2^16) and come again in the
- * other half with the other sign. What is left, a few units, shows in bf16 how the sum was rounded on the way, and so
- * the order. Plain random rows do not: another order's last bits of float32 vanish in bf16. */
+/* x or w with rows [k] whose halves nearly cancel: three products of four are large (2^10 to 2^14) and come again in
+ * the other half with the other sign. What is left, a few units, shows in bf16 how the sum was rounded on the way, and
+ * so the order. Plain random rows do not: another order's last bits of float32 vanish in bf16. */
 void cancelling_rows(mq_dtype dtype, int64_t n_rows, int64_t k, int64_t stride, bool is_weights,
                      std::vector<unsigned char> *bytes) {
   const int64_t element_bytes = dtype == MQ_BF16 ? 2 : 1, half = k / 2;
