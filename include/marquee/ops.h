@@ -49,7 +49,8 @@ typedef struct mq_backend_options {
 typedef enum mq_activation { MQ_ACT_NONE, MQ_ACT_GELU, MQ_ACT_GELU_TANH, MQ_ACT_RELU } mq_activation;
 
 /* y[m,n] = act(x[m,k] . w[n,k]^T + bias[n]) + residual[m,n], then LayerNorm over n when ln_gamma is given.
- * x may not overlap y; residual may be y itself. Strides are multiples of 8 elements on CUDA. */
+ * x may not overlap y; residual may be y itself. Strides are multiples of 8 elements on CUDA, and y_stride is n there
+ * with LayerNorm. */
 typedef struct mq_gemm_args {
   int64_t m;
   const void *x; /* [m, k] */

@@ -92,7 +92,8 @@ static void plain(cases *c, mq_dtype dtype, const mq_gemm_args *args, const floa
 }
 
 static const void *run(cases *c, const row *t, const problem *p, int64_t n, int64_t first, int64_t m, bool is_part) {
-  output y = case_output(c, c->activation, m, n, n + t->gap);
+  /* With LayerNorm, rows of y are contiguous on CUDA (ops.h). */
+  output y = case_output(c, c->activation, m, n, n + (t->has_norm && c->step > 1 ? 0 : t->gap));
   mq_gemm_args args = p->args;
   args.m = m;
   args.x = case_at(c->activation, p->x, first * args.x_stride);
@@ -206,9 +207,14 @@ static void choices(cases *c) {
   char *text = NULL, *again = NULL;
   mq_matrix *matrix = NULL;
   if (case_good(c, "matrix", c->ops->matrix_create(c->backend, MQ_F32, w, bias, N, K, dtype, &matrix))) {
-    problem p = {.args = {.m = M, .x_stride = K, .w = matrix, .activation = MQ_ACT_GELU},
-                 .x = case_activations(c, x, M * K)};
+    float want[M * N], bad[M * N];
+    problem p = {
+        .args = {.m = M, .x = x, .x_stride = K, .w = matrix, .activation = MQ_ACT_GELU, .y = want, .y_stride = N},
+        .x = case_activations(c, x, M * K)};
+    mq_oracle_gemm(&p.args, w, bias, N, K);
+    plain(c, dtype, &p.args, w, bias, N, K, bad);
     const void *before = run(c, &t, &p, N, 0, M, false);
+    case_near(c, "y", c->activation, M, N, before, bad, want, 1e-6);
     if (case_good(c, "gemm_choose", c->ops->gemm_choose(c->backend, &shape, 1, NULL, &text)) &&
         case_good(c, "gemm_use", c->ops->gemm_use(c->backend, text)) &&
         case_good(c, "gemm_choose", c->ops->gemm_choose(c->backend, &shape, 1, NULL, &again))) {

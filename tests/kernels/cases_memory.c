@@ -37,7 +37,9 @@ static void fetches(cases *c) {
       case_same(c, "a fetch", MQ_U32, N, host[i], values);
     }
   }
-  case_fetch(c, &memory);
+  for (int j = 0; j < N; j++)
+    values[j] = (uint32_t)(3 * OPEN - 1) << 16 | (uint32_t)j;
+  case_same(c, "the last upload", MQ_U32, N, case_fetch(c, &memory), values);
 }
 
 /* What is in use counts, and more than there can be is refused without harm. */
