@@ -47,8 +47,8 @@ constexpr int TOP_K_MIN_TILES = 4; /* of a piece, when few queries make us cut t
 constexpr int top_k_capacity(int k) {
   return k == 1 ? 64 : (2 * k + 160) / 32 * 32;
 }
-constexpr int top_k_threads(int k) {
-  return k <= 16 ? 32 : k <= 256 ? 128 : 256;
+constexpr int top_k_threads(int k) { /* a thread scores an item, and 1.2 to 1.6 k of them survive (candidates.cuh) */
+  return k > 160 ? 256 : (3 * k / 2 + 31) / 32 * 32;
 }
 constexpr int top_k_max_survivors(int k) { /* a power of two, >= capacity: one list never overflows it */
   int n = 128;

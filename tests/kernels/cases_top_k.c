@@ -4,8 +4,8 @@
 
 enum { BIAS = 1, GROUPS = 2, EXCLUDE = 4 };
 
-typedef enum content { NORMAL, UNIT, TIES, CLOSE, UNEVEN, SPECIAL } content;
-static const char *const kind_names[] = {"normal", "unit", "ties", "close", "uneven", "special"};
+typedef enum content { NORMAL, UNIT, TIES, CLOSE, NEAR, EQUAL, UNEVEN, SPECIAL } content;
+static const char *const kind_names[] = {"normal", "unit", "ties", "close", "near", "equal", "uneven", "special"};
 
 typedef struct row {
   int level;
@@ -32,6 +32,22 @@ static const row rows[] = {
     {1, 5, 800, 64, 10, UNEVEN, EXCLUDE},
     {1, 6, 300, 33, 25, SPECIAL, 0},
     {1, 17, 129, 128, 129, NORMAL, GROUPS},
+    /* Items around the CUDA kernels' tiles (128, 256), queries around their blocks (128). */
+    {1, 1, 127, 64, 30, UNIT, EXCLUDE},
+    {1, 1, 128, 64, 30, UNIT, EXCLUDE},
+    {1, 1, 255, 64, 30, UNIT, EXCLUDE},
+    {1, 1, 256, 64, 30, UNIT, EXCLUDE},
+    {1, 127, 130, 16, 5, UNIT, 0},
+    {1, 129, 258, 16, 1, UNIT, 0},
+    /* A bf16 first pass cannot tell more of them apart than a candidate list holds. */
+    {1, 3, 700, 64, 10, NEAR, BIAS},
+    {1, 3, 400, 24, 1, EQUAL, 0},
+    {1, 2, 500, 24, 70, EQUAL, EXCLUDE},
+    /* Rings of stages go round three times and more; queries that stay in shared memory (C <= 384), and do not. */
+    {1, 2, 1000, 320, 20, UNIT, BIAS},
+    {1, 2, 520, 456, 20, UNIT, 0},
+    /* Filters leave fewer than K. */
+    {1, 5, 200, 32, 150, NORMAL, GROUPS | EXCLUDE},
     {2, 200, 3001, 384, 100, UNIT, 0},
     {2, 65, 5003, 100, 1000, NORMAL, EXCLUDE},
     {2, 40, 4000, 384, 10, CLOSE, BIAS},
@@ -57,6 +73,10 @@ static void fill(cases *c, content kind, int64_t n, int width, float *x, const f
         of[j] = (float)((double)of[j] / sqrt(squares));
       if (kind == CLOSE && center) /* only the last bits differ */
         of[j] = center[j] * (1 + (float)mq_random_below(&c->random, 4) * 0x1p-23f);
+      if (kind == NEAR && center) /* the bits that bf16 loses */
+        of[j] = center[j] * (1 + (float)mq_random_below(&c->random, 64) * 0x1p-18f);
+      if (kind == EQUAL && center)
+        of[j] = center[j];
       if (kind == UNEVEN)
         of[j] *= ldexpf(1, (int)(i * 7 % 40) - 20);
     }
@@ -126,7 +146,7 @@ static void filters_make(cases *c, const row *t, problem *p) {
     for (int64_t i = 0; i < t->n_queries; i++) {
       offsets[i + 1] = offsets[i];
       for (int64_t j = 0; j < t->n_items; j++)
-        if (mq_random_below(&c->random, 4) == 0)
+        if (mq_random_below(&c->random, 4) == 0 || j % 128 == 0 || j % 128 == 127) /* edges of tiles too */
           exclude[offsets[i + 1]++] = (uint32_t)j;
     }
     p->args.exclude_offsets = offsets;
