@@ -239,14 +239,9 @@ void async_copy_begin(void) {
 }
 
 void async_fence_barriers(thread *t) {
-  bool is_first = false;
   for (mbarrier &m : barriers)
-    if (m.initializer == t->id && m.fenced == 0) {
+    if (m.initializer == t->id && m.fenced == 0)
       m.fenced = t->own;
-      is_first = true;
-    }
-  if (is_first && is_checking)
-    thread_tick(t);
 }
 
 tile_origin async_tile_origin(uint32_t shared_address) {

@@ -14,16 +14,20 @@ __global__ void __launch_bounds__(384, 1) ring(const __grid_constant__ CUtensorM
   char *const shared = ptx::shared_memory();
   uint64_t *const full = reinterpret_cast<uint64_t *>(shared + STAGES * STAGE_BYTES + 1024), *const empty = full + STAGES;
   const int warpgroup = static_cast<int>(threadIdx.x / 128);
-  if (threadIdx.x == 0) {
+  if (threadIdx.x == 128) {
     for (int s = 0; s < STAGES; s++) {
       ptx::mbarrier_init(&full[s], 1);
       ptx::mbarrier_init(&empty[s], bug == BUG_ARRIVALS_TOO_MANY ? 1 : 2);
     }
-    if (bug != BUG_NO_INIT_FENCE)
+    if (bug == VARIANT_PROXY_FENCE)
+      ptx::fence_proxy_async();
+    else if (bug != BUG_NO_INIT_FENCE && bug != BUG_LATE_INIT_FENCE)
       ptx::mbarrier_init_fence();
   }
   if (bug != BUG_NO_INIT_ORDER)
     ptx::sync_threads();
+  if (bug == BUG_LATE_INIT_FENCE && threadIdx.x == 128)
+    ptx::mbarrier_init_fence();
   if (bug == BUG_BARRIER_AS_MEMORY && threadIdx.x == 64)
     full[1] = 0;
 
@@ -212,15 +216,32 @@ __global__ void __launch_bounds__(32, 1)
     to[i] = reinterpret_cast<const uint32_t *>(shared)[i];
 }
 
-__global__ void __launch_bounds__(128, 1)
+__global__ void __launch_bounds__(160, 1)
     misused(const __grid_constant__ CUtensorMap map, char *global, int misuse) {
   char *const shared = ptx::shared_memory();
   uint64_t *const bars = reinterpret_cast<uint64_t *>(shared + 8192);
   const int thread = static_cast<int>(threadIdx.x);
+  if (thread >= 128) {
+    ptx::wgmma_fence();
+    return;
+  }
   for (int i = thread; i < 8192 / 16; i += 128)
     reinterpret_cast<uint4 *>(shared)[i] = uint4{0, 0, 0, 0};
   ptx::fence_proxy_async();
+  if (misuse == MISUSE_INIT_RACES && thread == 64)
+    bars[0] = 0;
+  if (misuse == MISUSE_INIT_UNORDERED && thread < 32) {
+    if (thread == 0)
+      ptx::mbarrier_init(&bars[2], 1);
+    ptx::shuffle(thread, 0); /* later, but not ordered */
+    if (thread == 1)
+      ptx::mbarrier_arrive(&bars[2]);
+  }
   if (thread == 0) {
+    if (misuse == MISUSE_INIT_UNALIGNED)
+      ptx::mbarrier_init(reinterpret_cast<uint64_t *>(shared + 8196), 1);
+    if (misuse == MISUSE_MAP_PREFETCHED)
+      ptx::tma_prefetch_map(reinterpret_cast<const CUtensorMap *>(global));
     ptx::mbarrier_init(&bars[0], misuse == MISUSE_BARRIER_WITHOUT_ARRIVALS ? 0 : 1);
     if (misuse == MISUSE_BARRIER_TWICE)
       ptx::mbarrier_init(&bars[0], 1);
@@ -234,6 +255,8 @@ __global__ void __launch_bounds__(128, 1)
                           : misuse == MISUSE_BARRIER_IN_GLOBAL_MEMORY ? reinterpret_cast<uint64_t *>(global)
                                                                       : &bars[0];
     ptx::mbarrier_arrive_expect(bar, misuse == MISUSE_BARRIER_BYTES ? 1 << 20 : 64);
+    if (misuse == MISUSE_BARRIER_ARRIVALS)
+      ptx::mbarrier_arrive(bar);
     ptx::bulk_load(misuse == MISUSE_COPY_TO_GLOBAL_MEMORY ? global : shared,
                    global + (misuse == MISUSE_COPY_FROM_UNALIGNED ? 8 : 0), 64, bar);
     if (misuse == MISUSE_MAP_DAMAGED)
@@ -271,11 +294,20 @@ __global__ void __launch_bounds__(128, 1)
     tile = ptx::wgmma_descriptor(shared + 512, 16, 1024, ptx::SWIZZLE_128);
   if (misuse == MISUSE_DESCRIPTOR_OUTSIDE)
     tile = ptx::wgmma_descriptor(shared, 128, 16384, ptx::SWIZZLE_NONE);
+  uint64_t left = ptx::wgmma_descriptor(shared, 128, 256, ptx::SWIZZLE_NONE);
+  if (misuse == MISUSE_DESCRIPTOR_OF_A)
+    left |= uint64_t{1} << 49; /* a base offset */
   float(&mine)[8] = d[misuse == MISUSE_ACCUMULATORS_DIFFER && thread == 5];
   ptx::wgmma_fence();
   if (misuse != MISUSE_HALF_A_WARPGROUP || thread < 64) {
-    ptx::wgmma_ss<16>(mine, ptx::wgmma_descriptor(shared, 128, 256, ptx::SWIZZLE_NONE), tile, true);
-    ptx::wgmma_ss<16>(d[0], ptx::wgmma_descriptor(shared, 128, 256, ptx::SWIZZLE_NONE), tile, true);
+    ptx::wgmma_ss<16>(mine, left, tile, true);
+    if (misuse == MISUSE_WAIT_SKIPPED) {
+      ptx::wgmma_commit();
+      if (thread != 5)
+        ptx::wgmma_wait<0>();
+      ptx::wgmma_fence();
+    }
+    ptx::wgmma_ss<16>(d[0], left, tile, true);
     ptx::wgmma_commit();
     if (misuse == MISUSE_WGMMA_LEFT)
       return;
@@ -318,5 +350,6 @@ cudaError_t launch_box(cudaStream_t stream, const CUtensorMap &map, int c0, int 
 }
 
 cudaError_t launch_misuse(cudaStream_t stream, const CUtensorMap &map, char *global, int misuse) {
-  return ptx::launch(kernel_cost{"async misuse", 64, 512, 0}, misused, dim3(1), 128, 8192 + 64, stream, map, global, misuse);
+  return ptx::launch(kernel_cost{"async misuse", 64, 512, 0}, misused, dim3(1),
+                     misuse == MISUSE_FIFTH_WARP ? 160 : 128, 8192 + 64, stream, map, global, misuse);
 }

@@ -24,7 +24,7 @@ struct tile {
   uint32_t n;
   float *registers[WARPGROUP_THREADS]; /* where thread t's lie; null: not taken, or given back */
   uint32_t n_given_back;
-  uint32_t last_operation; /* that adds to it */
+  uint32_t last_operation[WARPGROUP_THREADS]; /* of that thread, that adds to it */
   alignas(32) float values[64 * MAX_N];
 };
 
@@ -39,6 +39,7 @@ struct operation {
   uint32_t n, n_issued;
   uint64_t a_descriptor, b_descriptor;
   bool has_a_registers, trans_b, accumulate;
+  bool is_first; /* takes its accumulators; else they are in flight already */
   wgmma_operand a, b;
   tile *d;
   /* until it is executed: */
@@ -225,14 +226,6 @@ void take_registers(tile *t, uint32_t rank, float *d, bool accumulate) {
 
 void give_registers_back(tile *t, uint32_t rank) {
   float *d = t->registers[rank];
-  bool is_untouched = true;
-  for (uint32_t i = 0; i < t->n / 2; i++) {
-    uint32_t bits;
-    memcpy(&bits, d + i, 4);
-    is_untouched = is_untouched && bits == NAN_IN_FLIGHT;
-  }
-  if (!is_untouched)
-    report(SIMT_CHECK_WGMMA, "accumulators were written between wgmma and the wgmma_wait that gives them back");
   for (uint32_t i = 0; i < t->n / 2; i += 2) {
     const float *from = t->values + wgmma_accumulator_row(rank, i) * t->n + wgmma_accumulator_column(rank, i);
     d[i] = from[0];
@@ -394,11 +387,11 @@ void wgmma(float *d, int n, const uint32_t *a, uint64_t a_descriptor, uint64_t b
     if (wrong != nullptr)
       report(SIMT_CHECK_WGMMA, "A: %s (descriptor %016llx)", wrong, static_cast<unsigned long long>(a_descriptor));
     o->d = tile_of(w, rank, d);
-    if (o->d == nullptr) {
+    o->is_first = o->d == nullptr;
+    if (o->is_first) {
       w->tiles.emplace_back(tile_new(o->n));
       o->d = w->tiles.back().get();
     }
-    o->d->last_operation = i;
     if (a != nullptr)
       o->a_registers.reset(new uint32_t[WARPGROUP_THREADS * 4]);
   }
@@ -412,16 +405,14 @@ void wgmma(float *d, int n, const uint32_t *a, uint64_t a_descriptor, uint64_t b
            i, n, o->n, static_cast<unsigned long long>(a_descriptor), static_cast<unsigned long long>(o->a_descriptor),
            static_cast<unsigned long long>(b_descriptor), static_cast<unsigned long long>(o->b_descriptor), accumulate,
            o->accumulate);
-  tile *taken = tile_of(w, rank, d);
-  if (taken != nullptr && taken != o->d)
+  if (tile_of(w, rank, d) != (o->is_first ? nullptr : o->d) || o->d->n != static_cast<uint32_t>(n))
     report(SIMT_CHECK_WGMMA,
-           "accumulators of wgmma number %u are still in flight for an earlier one here, not so in other "
-           "threads of the warpgroup",
+           "threads of a warpgroup disagree whether the accumulators of their wgmma number %u are in flight, for which "
+           "wgmmas, or how many they are",
            i);
   if (o->d->registers[rank] == nullptr)
     take_registers(o->d, rank, d, accumulate);
-  if (o->d->registers[rank] != d || o->d->n != static_cast<uint32_t>(n))
-    report(SIMT_CHECK_WGMMA, "threads of a warpgroup accumulate their wgmma number %u in different registers", i);
+  o->d->last_operation[rank] = i;
   if (a != nullptr)
     memcpy(o->a_registers.get() + 4 * rank, a, 16);
   learn(&o->knows, t);
@@ -446,7 +437,7 @@ void wgmma_wait(int n_pending) {
     clock_acquire(t, &g->done);
   for (size_t i = 0; i < w->tiles.size();) {
     tile *d = w->tiles[i].get();
-    if (d->registers[rank] != nullptr && d->last_operation < g->end) {
+    if (d->registers[rank] != nullptr && d->last_operation[rank] < g->end) {
       if (is_checking)
         watch(&p->accumulators, d->registers[rank], sizeof(float) * d->n / 2)->is_in_flight = false;
       give_registers_back(d, rank);

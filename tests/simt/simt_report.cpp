@@ -44,12 +44,13 @@ std::string where(const void *pc) {
     return "";
   char command[4096 + 64];
   const size_t offset = static_cast<size_t>(static_cast<const char *>(pc) - static_cast<const char *>(info.dli_fbase));
-  snprintf(command, sizeof command, "addr2line -e '%s' %#zx 2>/dev/null", info.dli_fname, offset - 1);
+  snprintf(command, sizeof command, "addr2line -i -e '%s' %#zx 2>/dev/null", info.dli_fname, offset - 1);
   FILE *pipe = popen(command, "r");
   char line[512] = "";
   if (pipe != nullptr) {
-    if (fgets(line, sizeof line, pipe) == nullptr)
-      line[0] = 0;
+    /* the innermost frame that is not a twin inlined from device.h */
+    while (fgets(line, sizeof line, pipe) != nullptr && strstr(line, "/simt/device.h:") != nullptr)
+      ;
     pclose(pipe);
   }
   line[strcspn(line, "\n (")] = 0;
