@@ -49,36 +49,60 @@ template <int D> struct lane_rows {
   }
 };
 
-/* Asks for n_rows rows of one head; those from n_valid on become zeros. */
+/* Asks for n_rows rows of one head; those from n_valid on become zeros. A thread keeps to one column of chunks. */
 template <int D, int N_THREADS>
 __device__ __forceinline__ void load_rows(char *tile, const __nv_bfloat16 *x, int64_t stride, int n_rows, int n_valid) {
+  constexpr int CHUNKS = shared_rows<D>::CHUNKS, ROWS = N_THREADS / CHUNKS; /* at once */
+  const int thread = static_cast<int>(threadIdx.x), chunk = thread % CHUNKS;
+  if (N_THREADS % CHUNKS != 0 && thread >= ROWS * CHUNKS)
+    return;
+  const __nv_bfloat16 *from = x + thread / CHUNKS * stride + chunk * 8;
 #pragma unroll 1
-  for (int i = static_cast<int>(threadIdx.x); i < n_rows * shared_rows<D>::CHUNKS; i += N_THREADS) {
-    const int row = i / shared_rows<D>::CHUNKS, chunk = i % shared_rows<D>::CHUNKS;
-    const bool is_valid = row < n_valid;
-    ptx::cp_async_16(tile + shared_rows<D>::at(row, chunk), x + (is_valid ? row * stride : 0) + chunk * 8,
-                     is_valid ? 16 : 0);
-  }
+  for (int row = thread / CHUNKS; row < n_rows; row += ROWS, from += ROWS * stride)
+    ptx::cp_async_16(tile + shared_rows<D>::at(row, chunk), row < n_valid ? from : x, row < n_valid ? 16 : 0);
 }
 
-/* 16 queries of a warp and what it has of their output. */
+/* Output and softmax of a warp's 16 queries. */
 template <int D> struct strip {
-  uint32_t q[D / 16][4];
   float o[D / 2];
   row_state state;
 };
 
-template <int D> __device__ __forceinline__ void strip_start(strip<D> &t, char *queries, int row) {
-  const int lane = ptx::lane_id();
-  const lane_rows<D> rows(lane % 16, lane / 16);
-#pragma unroll
-  for (int i = 0; i < D / 16; i++)
-    ptx::ldmatrix_x4(t.q[i], rows.at(queries, row / 16, i));
+template <int D> __device__ __forceinline__ void strip_clear(strip<D> &t) {
 #pragma unroll
   for (int i = 0; i < D / 2; i++)
     t.o[i] = 0.0f;
   row_state_clear(t.state);
 }
+
+/* The queries of M strips from row 16 * n on, as A fragments of 16 columns: held in registers, or, where these do not
+ * suffice, read again for every tile. */
+template <int D, int M, bool HELD> struct query_rows {
+  char *tile;
+  int n;
+  uint32_t held[HELD ? M : 1][HELD ? D / 16 : 1][4];
+
+  __device__ __forceinline__ query_rows(char *queries, int i_strip) : tile(queries), n(i_strip) {
+    if (HELD) {
+#pragma unroll
+      for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int i = 0; i < D / 16; i++)
+          read(held[m][i], m, i);
+    }
+  }
+  __device__ __forceinline__ void get(uint32_t (&a)[4], int m, int i) const {
+    if (HELD)
+      for (int j = 0; j < 4; j++)
+        a[j] = held[m][i][j];
+    else
+      read(a, m, i);
+  }
+  __device__ __forceinline__ void read(uint32_t (&a)[4], int m, int i) const {
+    const lane_rows<D> rows(ptx::lane_id() % 16, ptx::lane_id() / 16);
+    ptx::ldmatrix_x4(a, rows.at(tile, n + m, i));
+  }
+};
 
 __device__ __forceinline__ float (&four(float *v))[4] {
   return *reinterpret_cast<float(*)[4]>(v);
@@ -89,9 +113,9 @@ __device__ __forceinline__ uint32_t (&two(uint32_t *v))[2] {
 
 /* One tile of 64 keys for M strips, which share every fragment of it: row i of the first strip sees n_keys + step * i
  * of them, n_valid at most. TRIM, for one strip: what none of its rows sees is left out, 16 keys at a time. */
-template <int D, int M, bool TRIM>
-__device__ __forceinline__ void strips_attend(strip<D> *t, char *keys, char *values, float scale_log2, int n_keys,
-                                              int step, int n_valid) {
+template <int D, int M, bool HELD, bool TRIM>
+__device__ __forceinline__ void strips_attend(strip<D> *t, const query_rows<D, M, HELD> &q, char *keys, char *values,
+                                              float scale_log2, int n_keys, int step, int n_valid) {
   static_assert(M == 1 || !TRIM, "strips see different keys");
   const int lane = ptx::lane_id();
   const lane_rows<D> key_rows(lane / 16 * 8 + lane % 8, lane / 8 % 2), value_rows(lane % 16, lane / 16);
@@ -99,22 +123,26 @@ __device__ __forceinline__ void strips_attend(strip<D> *t, char *keys, char *val
   const int n_seen = TRIM ? (n_last < n_valid ? n_last : n_valid) : KEYS;
   float s[M][KEYS / 2];
 #pragma unroll
-  for (int g = 0; g < KEYS / 16; g++) {
-    if (TRIM && 16 * g >= n_seen)
-      continue;
+  for (int m = 0; m < M; m++)
+#pragma unroll
+    for (int i = 0; i < KEYS / 2; i++)
+      s[m][i] = 0.0f;
+#pragma unroll
+  for (int i = 0; i < D / 16; i++) {
+    uint32_t a[M][4];
 #pragma unroll
     for (int m = 0; m < M; m++)
+      q.get(a[m], m, i);
 #pragma unroll
-      for (int i = 0; i < 8; i++)
-        s[m][8 * g + i] = 0.0f;
-#pragma unroll
-    for (int i = 0; i < D / 16; i++) {
+    for (int g = 0; g < KEYS / 16; g++) {
+      if (TRIM && 16 * g >= n_seen)
+        continue;
       uint32_t b[4];
       ptx::ldmatrix_x4(b, key_rows.at(keys, g, i));
 #pragma unroll
       for (int m = 0; m < M; m++) {
-        ptx::mma_m16n8k16(four(&s[m][8 * g]), t[m].q[i], two(&b[0]));
-        ptx::mma_m16n8k16(four(&s[m][8 * g + 4]), t[m].q[i], two(&b[2]));
+        ptx::mma_m16n8k16(four(&s[m][8 * g]), a[m], two(&b[0]));
+        ptx::mma_m16n8k16(four(&s[m][8 * g + 4]), a[m], two(&b[2]));
       }
     }
   }
@@ -179,14 +207,16 @@ __global__ void __launch_bounds__(32 * ATTENTION_SHORT_WARPS, attention_tiles_of
     const int i_kv_head = head / args.group - kv_head;
     const int end = args.is_causal && row + 16 < item.length ? row + 16 : item.length;
     strip<D> t[1];
-    strip_start(t[0], queries + i_head * head_bytes, row);
+    strip_clear(t[0]);
+    const query_rows<D, 1, true> q(queries + i_head * head_bytes, row / 16);
     for (int key = 0; key < end; key += KEYS) {
       const int first = i_kv_head * head_bytes + key * shared_rows<D>::BYTES, n_valid = item.length - key;
       const int n_keys = args.is_causal ? row - key + 1 : n_valid;
       if (n_keys >= KEYS && n_valid >= KEYS)
-        strips_attend<D, 1, false>(t, keys + first, values + first, args.scale_log2, KEYS, 0, KEYS);
+        strips_attend<D, 1, true, false>(t, q, keys + first, values + first, args.scale_log2, KEYS, 0, KEYS);
       else
-        strips_attend<D, 1, true>(t, keys + first, values + first, args.scale_log2, n_keys, args.is_causal, n_valid);
+        strips_attend<D, 1, true, true>(t, q, keys + first, values + first, args.scale_log2, n_keys, args.is_causal,
+                                        n_valid);
     }
     strip_store(t[0], args, item.first + row, head, item.length - row);
   }
@@ -235,14 +265,15 @@ __global__ void __launch_bounds__(tiles_shape<D>::N_THREADS, tiles_shape<D>::BLO
   strip<D> t[shape::M];
 #pragma unroll
   for (int m = 0; m < shape::M; m++)
-    strip_start(t[m], queries, warp_row + 16 * m);
+    strip_clear(t[m]);
+  const query_rows<D, shape::M, shape::M == 1> q(queries, warp_row / 16);
   for (int tile = 0;;) {
     load(tile + shape::STAGES - 1); /* into the stage that the last barrier freed */
     char *stage = ring + tile % shape::STAGES * 2 * shape::TILE_BYTES;
     if (tile * KEYS < row_end)
-      strips_attend<D, shape::M, false>(t, stage, stage + shape::TILE_BYTES, args.scale_log2,
-                                        args.is_causal ? row - tile * KEYS + 1 : KEYS, args.is_causal,
-                                        item.length - tile * KEYS);
+      strips_attend<D, shape::M, shape::M == 1, false>(t, q, stage, stage + shape::TILE_BYTES, args.scale_log2,
+                                                       args.is_causal ? row - tile * KEYS + 1 : KEYS, args.is_causal,
+                                                       item.length - tile * KEYS);
     if (++tile == n_tiles)
       break;
     ptx::cp_async_wait<shape::STAGES - 2>();

@@ -56,7 +56,7 @@ template <int STAGES> __device__ __forceinline__ void ring_advance(ring_place &p
   }
 }
 
-__device__ __forceinline__ int tiles_of(const attention_item &item, int is_causal) {
+[[maybe_unused]] __device__ __forceinline__ int tiles_of(const attention_item &item, int is_causal) {
   const int end = is_causal && item.row + QUERIES < item.length ? item.row + QUERIES : item.length;
   return (end + KEYS - 1) / KEYS;
 }
@@ -158,7 +158,7 @@ __device__ __forceinline__ void multiply_values(float (&o)[D / 2], const uint32_
 }
 
 /* The warp has read what the barrier guards. */
-__device__ __forceinline__ void let_go(uint64_t *empty) {
+[[maybe_unused]] __device__ __forceinline__ void let_go(uint64_t *empty) {
   ptx::sync_warp();
   if (ptx::lane_id() == 0)
     ptx::mbarrier_arrive(empty);
