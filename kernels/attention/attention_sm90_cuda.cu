@@ -327,6 +327,12 @@ mq_status tensor_map(encode_tiled *encode, CUtensorMap *map, const void *x, int6
 
 template <int D> mq_status launch(mq_backend *backend, const mq_attention_args *args, const mq_attention_plan *plan) {
   typedef sm90_shape<D> shape;
+  static_assert(shape::N_BOXES * shape::BOX_BYTES == shape::TILE_BYTES, "boxes make a tile");
+  static_assert(shape::ROW_BYTES == (shape::SWIZZLE == ptx::SWIZZLE_128  ? 128
+                                     : shape::SWIZZLE == ptx::SWIZZLE_64 ? 64
+                                                                         : 32),
+                "a row of a box is as wide as its swizzle");
+  static_assert(shape::ATOM_BYTES * 16 == shape::BOX_BYTES && shape::SHARED_BYTES <= 227 * 1024, "of a block");
   void *entry = nullptr;
   cudaDriverEntryPointQueryResult found;
   mq_status status = mq_cuda_check(
