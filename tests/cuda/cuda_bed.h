@@ -43,7 +43,7 @@ static int n_findings(void) {
       fail_msg("%s: %s", #CALL, mq_status_message());                                                                  \
   } while (0)
 
-static void assert_fails(mq_status status, mq_status expected, const char *part_of_message) {
+static inline void assert_fails(mq_status status, mq_status expected, const char *part_of_message) {
   if (status != expected || !strstr(mq_status_message(), part_of_message))
     fail_msg("status %d, \"%s\"; expected %d with \"%s\"", (int)status, mq_status_message(), (int)expected,
              part_of_message);
