@@ -159,6 +159,15 @@ template <bool BUG> __global__ void global_barrier_missing(const uint32_t *x, ui
   y[THREADS + i] = y[THREADS - 1 - i];
 }
 
+/* Ordered, and yet wrong: loads past the coherence of caches may see what was there before the launch. */
+template <bool BUG> __global__ void load_once_of_written(const uint32_t *x, uint32_t *y) {
+  const int i = static_cast<int>(threadIdx.x);
+  y[i] = x[i];
+  ptx::sync_threads();
+  const uint4 *p = reinterpret_cast<const uint4 *>(BUG ? y : x) + i / 8;
+  y[THREADS + i] = ptx::load_once(p).x;
+}
+
 /* Atomics do not race with each other, but with a plain store. */
 template <bool BUG> __global__ void atomic_and_plain(uint32_t *y) {
   uint32_t *s = shared_words();
@@ -392,6 +401,7 @@ const planted_kernel planted_kernels[] = {
     PLANTED(write_after_arrive, SIMT_CHECK_RACE | SIMT_CHECK_UNWRITTEN, false, 1, THREADS, 4096, m.input, m.output),
     PLANTED(global_barrier_missing, SIMT_CHECK_RACE | SIMT_CHECK_UNWRITTEN_GLOBAL, false, 1, THREADS, 0, m.input,
             m.output),
+    PLANTED(load_once_of_written, SIMT_CHECK_RACE, false, 1, THREADS, 0, m.input, m.output),
     PLANTED(atomic_and_plain, SIMT_CHECK_RACE | SIMT_CHECK_UNWRITTEN, false, 1, THREADS, 4096, m.output),
     PLANTED(barrier_divergent, SIMT_CHECK_DIVERGENCE, false, 1, THREADS, 0, m.output),
     PLANTED(barrier_after_return, SIMT_CHECK_DIVERGENCE, false, 1, THREADS, 0, m.output),

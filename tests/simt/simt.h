@@ -194,6 +194,7 @@ enum access : unsigned {
   BARRIER = 8, /* | any: an mbarrier twin's own access: allowed on cells marked CELL_BARRIER, no race is looked for */
   NO_STATISTICS = 16,
   UPDATE = 32 | ATOMIC | WRITE, /* read-modify-write */
+  READ_ONLY = 64,               /* | READ: past the caches' coherence; nothing may have written it in this launch */
 };
 /* Says that the current thread accesses these bytes of shared or global memory: bounds, allocation, initialisation,
  * races, statistics. Call it before the access. Addresses elsewhere (stack) pass if they are this fiber's. Each side's

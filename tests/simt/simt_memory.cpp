@@ -474,6 +474,9 @@ static void global_cell_access(global_cell *c, epoch by, const thread *knows, si
   const uint32_t write_block = c->write_block & SERIAL, read_block = c->read_block & SERIAL;
   const bool is_written_here = write_block >= first_serial, is_read_here = read_block >= first_serial;
   const bool is_atomic_pair = (access & ATOMIC) && (c->write_block & GLOBAL_ATOMIC);
+  if (is_written_here && (access & READ_ONLY))
+    finding(knows, SIMT_CHECK_RACE,
+            "load_once of " + describe(memory.arena + offset) + ", which this launch writes: it may read an old value");
   if (is_written_here && !is_atomic_pair) {
     if (write_block != serial) {
       if (!knows_block(write_block))

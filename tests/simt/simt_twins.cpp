@@ -271,7 +271,7 @@ void barrier_arrive(int id, int n_threads) {
 uint4 load_once(const uint4 *p) {
   SAY_WHERE();
   check_aligned(p, 16, "load_once");
-  record(p, 16, READ);
+  record(p, 16, READ | READ_ONLY);
   return *p;
 }
 void store_streaming(uint4 *p, uint4 v) {

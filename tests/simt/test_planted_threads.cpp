@@ -21,13 +21,17 @@ static int n_failures;
   } while (0)
 
 static planted_memory memory;
-static uint32_t host_words[N_PLANTED];
+
+static uint32_t *allocate(size_t n_words) {
+  void *p = nullptr;
+  return cudaMalloc(&p, n_words * 4) == cudaSuccess ? static_cast<uint32_t *>(p) : nullptr;
+}
 
 static void prepare(void) {
-  memory.input = static_cast<uint32_t *>(simt::arena_allocate(N_PLANTED * 4));
-  memory.output = static_cast<uint32_t *>(simt::arena_allocate(N_PLANTED * 4));
-  memory.counters = static_cast<uint32_t *>(simt::arena_allocate(64 * 4));
-  memory.host = static_cast<uint32_t *>(malloc(sizeof host_words));
+  memory.input = allocate(N_PLANTED);
+  memory.output = allocate(N_PLANTED);
+  memory.counters = allocate(64);
+  memory.host = static_cast<uint32_t *>(malloc(N_PLANTED * 4));
   if (memory.input == nullptr || memory.output == nullptr || memory.counters == nullptr || memory.host == nullptr)
     abort();
   for (uint32_t i = 0; i < N_PLANTED; i++)
@@ -37,15 +41,18 @@ static void prepare(void) {
   simt::arena_set_written(memory.counters, 64 * 4, true);
 }
 
+/* Also ends what a finding leaves: a device on which nothing runs any more. */
 static void finish(void) {
-  simt::arena_free_all();
+  cudaDeviceReset();
   free(const_cast<uint32_t *>(memory.host));
 }
 
 static cudaError_t launch(const planted_kernel &kernel, bool has_bug) {
   prepare();
   simt_clear_findings();
-  const cudaError_t error = kernel.launch(memory, has_bug);
+  cudaError_t error = kernel.launch(memory, has_bug);
+  if (error == cudaSuccess)
+    error = cudaDeviceSynchronize();
   finish();
   return error;
 }
@@ -83,6 +90,7 @@ static void run_once(void *context) {
   memset(memory.output, 0, N_PLANTED * 4);
   simt::arena_set_written(memory.output, N_PLANTED * 4, true);
   run->kernel->launch(memory, run->has_bug);
+  cudaDeviceSynchronize();
   memcpy(run->result, memory.output, sizeof run->result);
   finish();
 }
