@@ -14,6 +14,7 @@ namespace {
 
 constexpr int POOL_CHUNK = 256; /* rows */
 constexpr int POOL_MAX_THREADS = 256;
+constexpr int POOL_BLOCKS_PER_SM = 4; /* left alone, ptxas saves registers and with them loads in flight */
 constexpr int POOL_MAX_WIDTH = 8192;
 
 /* Chunk c of sequence b is block cu_seqlens[b] / 256 + b + c: unique, since b's successor begins at least
@@ -78,7 +79,7 @@ __device__ __forceinline__ void divide_row(float *row, int width, int64_t by) {
   ptx::sync_threads();
 }
 
-__global__ void __launch_bounds__(POOL_MAX_THREADS)
+__global__ void __launch_bounds__(POOL_MAX_THREADS, POOL_BLOCKS_PER_SM)
     pool_kernel(int n_seqs, const int32_t *cu_seqlens, int width, const __nv_bfloat16 *x, int pooling, bool normalize,
                 float *partial, float *y) {
   float *row = reinterpret_cast<float *>(ptx::shared_memory()), *of_depth = row + width;
