@@ -127,10 +127,10 @@ static void one(cases *c, const row *t) {
   mq_oracle_attention(&p.args);
   plain(c, &p.args, bad);
   const void *y = run(c, t, &p, 0, n_seqs, false);
-  /* float32: a weight is within 2 ulp of e^score (kernels/cpu/simd.h), and a score of size^2 within two ulp of that,
-   * which is a relative error of its weight; values are up to four times their size. Where one weight rules a row, all
-   * of its elements share that one error, and a plain result can be lucky in all of them. */
-  const double extra = t->size * (1e-6 + (t->size > 1 ? 2 * 0x1p-23 * t->size * t->size : 0));
+  /* float32: a weight is within 2 ulp of e^score (kernels/cpu/simd.h), and a score is a chain of D products of size^2
+   * that rounds by 2^-24 of its sum each time, which is a relative error of the weight. Where one weight rules a row,
+   * all of the row's elements share that one error, and a plain result can be lucky in all of them. */
+  const double extra = t->size * (1e-6 + (t->size > 1 ? sqrt(t->dim) * 0x1p-24 * t->size * t->size : 0));
   case_near(c, "y", c->activation, n_tokens, width, y, bad, want, extra);
   for (int b = 0; b < n_seqs; b += MQ_MAX(1, n_seqs / 2)) {
     const int n_part = b == 0 ? 1 : n_seqs - b;
