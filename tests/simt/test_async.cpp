@@ -1,15 +1,12 @@
 /* test_async: the sm_90 twins compute what they should and are found out when a kernel breaks a rule: every planted
  * mistake is reported by the check that is meant to find it, for every seed, and by no check once those are switched
  * off; the same kernel without the mistake is clean. */
-#include "tests/simt/async_kernels.h"
+#include "tests/simt/async_cases.h"
 #include "tests/simt/control.h"
 #include "tests/simt/tensor_map.h"
 
-#include <cuda_runtime_api.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <vector>
 
 static int n_failed;
 
@@ -23,187 +20,25 @@ static int n_failed;
     }                                                                                                                  \
   } while (0)
 
-static uint64_t random_state = 7;
-static uint32_t random_u32() {
-  random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-  return static_cast<uint32_t>(random_state >> 33);
-}
-
-/* Multiples of 1/8 in [-2, 2): products and their sums are exact in float32, so results have to be equal. */
-static std::vector<uint16_t> random_bf16(size_t n) {
-  std::vector<uint16_t> v(n);
-  for (uint16_t &x : v) {
-    const float f = static_cast<float>(static_cast<int>(random_u32() % 32) - 16) / 8;
-    uint32_t bits;
-    memcpy(&bits, &f, 4);
-    x = static_cast<uint16_t>(bits >> 16);
-  }
-  return v;
-}
-
-static float widen(uint16_t x) {
-  const uint32_t bits = static_cast<uint32_t>(x) << 16;
-  float f;
-  memcpy(&f, &bits, 4);
-  return f;
-}
-
-template <typename T> static T *to_device(const std::vector<T> &v) {
-  void *p = nullptr;
-  if (cudaMalloc(&p, v.size() * sizeof(T)) != cudaSuccess ||
-      cudaMemcpy(p, v.data(), v.size() * sizeof(T), cudaMemcpyHostToDevice) != cudaSuccess)
-    printf("FAILED: no memory of the emulated device\n"), n_failed++;
-  return static_cast<T *>(p);
-}
-
-/* [n_rows, width] bf16 with rows of pitch elements, box [box_rows, 64], swizzle 128. */
-static CUtensorMap map_of(uint16_t *memory, int width, int n_rows, int box_rows) {
-  CUtensorMap map;
-  const cuuint64_t size[2] = {static_cast<cuuint64_t>(width), static_cast<cuuint64_t>(n_rows)},
-                   stride[1] = {static_cast<cuuint64_t>(width) * 2};
-  const cuuint32_t box[2] = {64, static_cast<cuuint32_t>(box_rows)}, step[2] = {1, 1};
-  const CUresult result = simt::encode_tensor_map_tiled(
-      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, memory, size, stride, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  EXPECT(result == CUDA_SUCCESS, "%s", simt::tensor_map_error());
-  return map;
-}
+decltype(&cuTensorMapEncodeTiled) encode_map = simt::encode_tensor_map_tiled;
 
 struct outcome {
   cudaError_t error;
+  int n_wrong;
   uint32_t found; /* checks with a finding */
-  int n_wrong;    /* elements */
 };
 
-static outcome outcome_of(cudaError_t launched, const float *c, const std::vector<float> &expected) {
-  outcome o = {launched, 0, 0};
-  if (o.error == cudaSuccess)
-    o.error = cudaDeviceSynchronize();
-  for (size_t i = 0; i < simt_n_findings(); i++)
-    o.found |= simt_finding_at(i).check;
-  /* a finding makes the device useless, as on a GPU; reading behind the runtime's back shows what there is */
-  for (size_t i = 0; i < expected.size(); i++)
-    o.n_wrong += !(c[i] == expected[i]);
-  return o;
-}
-
-static void clean_device() {
+static void begin(uint64_t seed, uint32_t checks) {
   cudaDeviceReset();
   simt_clear_findings();
-}
-
-/* 256 x 128 from K = 512: eight blocks of K in a ring of two stages, which turns four times. */
-enum { M = 256, N = 128, N_BLOCKS = 8, K = 64 * N_BLOCKS };
-
-static outcome run_ring(uint64_t seed, uint32_t checks, int bug, bool is_source_short = false) {
-  clean_device();
   simt_set_seed(seed);
   simt_set_checks(checks);
-  random_state = 7;
-  std::vector<uint16_t> a = random_bf16(M * K), b = random_bf16(N * K);
-  static std::vector<float> expected;
-  if (expected.empty()) {
-    expected.resize(M * N);
-    for (int m = 0; m < M; m++)
-      for (int n = 0; n < N; n++) {
-        float sum = 0;
-        for (int k = 0; k < K; k++)
-          sum += widen(a[static_cast<size_t>(m * K + k)]) * widen(b[static_cast<size_t>(n * K + k)]);
-        expected[static_cast<size_t>(m * N + n)] = sum;
-      }
-  }
-  if (is_source_short)
-    a.resize((M - 3) * K);
-  uint16_t *const on_device_a = to_device(a), *const on_device_b = to_device(b);
-  float *const c = to_device(std::vector<float>(M * N, NAN));
-  const CUtensorMap map_a = map_of(on_device_a, K, M, 128), map_b = map_of(on_device_b, K, N, 64);
-  return outcome_of(launch_ring(nullptr, map_a, map_b, c, M, N, N_BLOCKS, bug), c, expected);
 }
 
-static outcome run_stored(uint64_t seed, uint32_t checks, int how, int bug) {
-  clean_device();
-  simt_set_seed(seed);
-  simt_set_checks(checks);
-  random_state = 11;
-  const std::vector<uint16_t> a = random_bf16(64 * 64), b = random_bf16(64 * 128);
-  std::vector<float> expected(64 * 128);
-  for (size_t m = 0; m < 64; m++)
-    for (size_t n = 0; n < 128; n++)
-      for (size_t k = 0; k < 64; k++)
-        expected[m * 128 + n] += widen(a[m * 64 + k]) * widen(b[k * 128 + n]);
-  uint16_t *const on_device_a = to_device(a), *const on_device_b = to_device(b);
-  float *const c = to_device(std::vector<float>(64 * 128, NAN));
-  return outcome_of(launch_stored(nullptr, on_device_a, map_of(on_device_b, 128, 64, 64), c, how, bug), c, expected);
-}
-
-static outcome run_bulk(uint64_t seed, uint32_t checks, int row_bytes, int offset) {
-  clean_device();
-  simt_set_seed(seed);
-  simt_set_checks(checks);
-  const size_t n = static_cast<size_t>(row_bytes) / 4 * 5;
-  std::vector<uint32_t> from(n);
-  for (uint32_t &x : from)
-    x = random_u32();
-  uint32_t *const on_device = to_device(from), *const to = to_device(std::vector<uint32_t>(n));
-  outcome o = outcome_of(launch_bulk(nullptr, on_device, to, 5, row_bytes, offset), nullptr, {});
-  for (size_t i = 0; i < n; i++)
-    o.n_wrong += to[i] != from[i];
-  return o;
-}
-
-/* c = a . b for the widths that few kernels use. */
-static outcome run_widths(uint64_t seed, int n) {
-  clean_device();
-  simt_set_seed(seed);
-  simt_set_checks(SIMT_CHECK_ALL);
-  const std::vector<uint16_t> a = random_bf16(64 * 16), b = random_bf16(static_cast<size_t>(n) * 16);
-  std::vector<float> expected(64 * static_cast<size_t>(n));
-  for (size_t m = 0; m < 64; m++)
-    for (size_t column = 0; column < static_cast<size_t>(n); column++)
-      for (size_t k = 0; k < 16; k++)
-        expected[m * static_cast<size_t>(n) + column] += widen(a[m * 16 + k]) * widen(b[column * 16 + k]);
-  uint16_t *const on_device_a = to_device(a), *const on_device_b = to_device(b);
-  float *const c = to_device(std::vector<float>(expected.size(), NAN));
-  return outcome_of(launch_widths(nullptr, on_device_a, on_device_b, c, n), c, expected);
-}
-
-/* A box of a [5, 40, 72] tensor (72 innermost, rows of 80 in memory), partly outside of it, in each swizzle. */
-static outcome run_box(uint64_t seed, CUtensorMapSwizzle swizzle, bool is_3d, int c0, int c1, int c2, int row_step) {
-  clean_device();
-  simt_set_seed(seed);
-  simt_set_checks(SIMT_CHECK_ALL & ~static_cast<uint32_t>(SIMT_CHECK_COST));
-  const int width = 72, pitch = 80, n_rows = 40, n_planes = 5;
-  const std::vector<uint16_t> memory = random_bf16(static_cast<size_t>(pitch * n_rows * n_planes));
-  uint16_t *const on_device = to_device(memory);
-  const cuuint64_t size[3] = {static_cast<cuuint64_t>(width), static_cast<cuuint64_t>(n_rows),
-                              static_cast<cuuint64_t>(n_planes)},
-                   stride[2] = {static_cast<cuuint64_t>(pitch) * 2, static_cast<cuuint64_t>(pitch * n_rows) * 2};
-  const cuuint32_t spans[4] = {64, 16, 32, 64};
-  const cuuint32_t box_width = spans[swizzle], box_rows = 20, box_planes = is_3d ? 3 : 1;
-  const cuuint32_t box[3] = {box_width, box_rows * static_cast<cuuint32_t>(row_step), box_planes},
-                   step[3] = {1, static_cast<cuuint32_t>(row_step), 1};
-  alignas(64) CUtensorMap map;
-  EXPECT(simt::encode_tensor_map_tiled(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, is_3d ? 3 : 2, on_device, size, stride,
-                                       box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
-                                       CU_TENSOR_MAP_L2_PROMOTION_NONE,
-                                       CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS,
-         "%s", simt::tensor_map_error());
-  const size_t n = box_width * box_rows * box_planes;
-  std::vector<uint16_t> expected(n);
-  for (int plane = 0; plane < int(box_planes); plane++)
-    for (int row = 0; row < int(box_rows); row++)
-      for (int column = 0; column < int(box_width); column++) {
-        const int x = c0 + column, y = c1 + row * row_step, z = is_3d ? c2 + plane : 0;
-        /* 16-byte chunks of each group of eight 128-byte lines change places: line number xored in, in its low bits */
-        size_t byte = static_cast<size_t>(((plane * int(box_rows) + row) * int(box_width) + column) * 2);
-        const size_t line = byte / 128 % 8, mask = swizzle == CU_TENSOR_MAP_SWIZZLE_NONE ? 0 : box_width * 2 / 16 - 1;
-        byte ^= (line & mask) * 16;
-        const bool is_inside = x >= 0 && x < width && y >= 0 && y < n_rows && z >= 0 && z < n_planes;
-        expected[byte / 2] = is_inside ? memory[static_cast<size_t>((z * n_rows + y) * pitch + x)] : 0;
-      }
-  uint32_t *const to = to_device(std::vector<uint32_t>(n / 2));
-  outcome o = outcome_of(launch_box(nullptr, map, c0, c1, is_3d ? c2 : -1, to, static_cast<int>(n * 2)), nullptr, {});
-  o.n_wrong = memcmp(to, expected.data(), n * 2) != 0;
+static outcome with_findings(case_result r) {
+  outcome o = {r.error, r.n_wrong, 0};
+  for (size_t i = 0; i < simt_n_findings(); i++)
+    o.found |= simt_finding_at(i).check;
   return o;
 }
 
@@ -216,33 +51,19 @@ static void expect_clean(const outcome &o, const char *what, uint64_t seed) {
 }
 
 static void correct_kernels_are_clean_and_exact() {
+  /* what a kernel states as its cost is the whole box, what it touches is what lies in the tensor */
+  const uint32_t checks = all & ~static_cast<uint32_t>(SIMT_CHECK_COST);
   for (uint64_t seed = 0; seed < N_SEEDS; seed++) {
-    expect_clean(run_ring(seed, all, BUG_NONE), "ring", seed);
-    expect_clean(run_ring(seed, all, VARIANT_PROXY_FENCE), "ring, barriers made known by fence_proxy_async", seed);
-    expect_clean(run_stored(seed, all, 0, BUG_NONE), "A by ordinary stores", seed);
-    expect_clean(run_stored(seed, all, 1, BUG_NONE), "A by stmatrix", seed);
-    expect_clean(run_stored(seed, all, 2, BUG_NONE), "A in registers", seed);
-    expect_clean(run_bulk(seed, all, 16 * (1 + static_cast<int>(seed)), 0), "bulk", seed);
-    for (int n : {16, 80, 256})
-      expect_clean(run_widths(seed, n), "widths", seed);
+    begin(seed, checks);
+    correct_cases([seed](const char *what, const case_result &r) {
+      expect_clean(with_findings(r), what, seed);
+      begin(seed, all & ~static_cast<uint32_t>(SIMT_CHECK_COST));
+    });
+    begin(seed, all);
+    expect_clean(with_findings(case_ring(BUG_NONE)), "ring, with its cost", seed);
   }
-  const outcome unchecked = run_ring(1, 0, BUG_NONE);
-  EXPECT(unchecked.error == cudaSuccess && unchecked.n_wrong == 0, "without checks: %d, %d", unchecked.error,
-         unchecked.n_wrong);
-}
-
-static void boxes_lie_swizzled_and_are_zero_outside() {
-  for (CUtensorMapSwizzle swizzle :
-       {CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_SWIZZLE_32B, CU_TENSOR_MAP_SWIZZLE_64B, CU_TENSOR_MAP_SWIZZLE_128B})
-    for (uint64_t seed = 0; seed < 2; seed++) {
-      expect_clean(run_box(seed, swizzle, false, 0, 0, 0, 1), "box inside", seed);
-      expect_clean(run_box(seed, swizzle, false, 5, 25, 0, 1), "box over the ends", seed);
-      expect_clean(run_box(seed, swizzle, false, -3, -7, 0, 1), "box before the beginning", seed);
-      expect_clean(run_box(seed, swizzle, false, 72, 3, 0, 1), "box beside", seed);
-      expect_clean(run_box(seed, swizzle, false, 8, 3, 0, 2), "every second row", seed);
-      expect_clean(run_box(seed, swizzle, true, 8, 20, 1, 1), "box of planes", seed);
-      expect_clean(run_box(seed, swizzle, true, -8, 30, 3, 1), "box of planes over all ends", seed);
-    }
+  begin(1, 0);
+  expect_clean(with_findings(case_ring(BUG_NONE)), "without checks", 1);
 }
 
 /* Every mistake, the checks of which one is to see it first, and those that see what follows from it once these are
@@ -290,9 +111,10 @@ static const struct {
 };
 
 static outcome run_mistake(int bug, uint64_t seed, uint32_t checks) {
+  begin(seed, checks);
   if (bug == BUG_NO_PROXY_FENCE)
-    return run_stored(seed, checks, static_cast<int>(seed % 2), bug);
-  return bug == BUG_A_BEHIND_FENCE ? run_stored(seed, checks, 2, bug) : run_ring(seed, checks, bug);
+    return with_findings(case_stored(static_cast<int>(seed % 2), bug));
+  return with_findings(bug == BUG_A_BEHIND_FENCE ? case_stored(2, bug) : case_ring(bug));
 }
 
 static void every_mistake_is_reported_and_only_by_its_check() {
@@ -359,12 +181,10 @@ static const struct {
 };
 
 static uint32_t run_misuse(int misuse, uint64_t seed, uint32_t checks) {
-  clean_device();
-  simt_set_seed(seed);
-  simt_set_checks(checks & ~static_cast<uint32_t>(SIMT_CHECK_COST));
+  begin(seed, checks & ~static_cast<uint32_t>(SIMT_CHECK_COST));
   char *const global = to_device(std::vector<char>(4096));
   uint16_t *const tensor = to_device(random_bf16(64 * 64));
-  return outcome_of(launch_misuse(nullptr, map_of(tensor, 64, 64, 8), global, misuse), nullptr, {}).found;
+  return with_findings(compare(launch_misuse(nullptr, map_of(tensor, 64, 64, 8), global, misuse), global, {})).found;
 }
 
 static void every_forbidden_use_is_reported() {
@@ -384,13 +204,17 @@ static void every_forbidden_use_is_reported() {
 static void copies_from_beyond_and_to_crooked_places_are_reported() {
   simt_set_quiet(1);
   for (uint64_t seed = 0; seed < N_SEEDS; seed++) {
-    outcome o = run_ring(seed, all, BUG_NONE, true);
+    begin(seed, all);
+    outcome o = with_findings(case_ring(BUG_NONE, true));
     EXPECT(o.found == SIMT_CHECK_BOUNDS, "tensor beyond its allocation: %x", o.found);
-    o = run_ring(seed, all & ~static_cast<uint32_t>(SIMT_CHECK_BOUNDS | SIMT_CHECK_COST), BUG_NONE, true);
+    begin(seed, all & ~static_cast<uint32_t>(SIMT_CHECK_BOUNDS | SIMT_CHECK_COST));
+    o = with_findings(case_ring(BUG_NONE, true));
     EXPECT(o.found == 0, "tensor beyond its allocation, check off: %x", o.found);
-    o = run_bulk(seed, all, 64, 8);
+    begin(seed, all);
+    o = with_findings(case_bulk(64, 8));
     EXPECT(o.found == SIMT_CHECK_ALIGNMENT, "bulk copy to a crooked place: %x", o.found);
-    o = run_bulk(seed, all, 72, 0);
+    begin(seed, all);
+    o = with_findings(case_bulk(72, 0));
     EXPECT(o.found == SIMT_CHECK_COPY, "bulk copy of 72 bytes: %x", o.found);
   }
   simt_set_quiet(0);
@@ -398,7 +222,6 @@ static void copies_from_beyond_and_to_crooked_places_are_reported() {
 
 int main() {
   correct_kernels_are_clean_and_exact();
-  boxes_lie_swizzled_and_are_zero_outside();
   every_mistake_is_reported_and_only_by_its_check();
   copies_from_beyond_and_to_crooked_places_are_reported();
   every_forbidden_use_is_reported();
