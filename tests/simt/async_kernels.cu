@@ -1,5 +1,5 @@
-/* async_kernels: a warp-specialised product with a ring, and one whose A comes by ordinary stores: correct, and with one
- * mistake each. They are what the sm_90 kernels of the product are made of, in small. */
+/* async_kernels: a warp-specialised product with a ring, and one whose A comes by ordinary stores: correct, and with
+ * one mistake each. They are what the sm_90 kernels of the product are made of, in small. */
 #include "tests/simt/async_kernels.h"
 
 #include "kernels/cuda/ptx.cuh"
@@ -8,11 +8,12 @@ namespace {
 
 enum { STAGES = 2, A_BYTES = 128 * 128, B_BYTES = 64 * 128, STAGE_BYTES = A_BYTES + B_BYTES };
 
-__global__ void __launch_bounds__(384, 1) ring(const __grid_constant__ CUtensorMap map_a,
-                                               const __grid_constant__ CUtensorMap map_b, float *c, int n, int n_blocks,
-                                               int bug) {
+__global__ void __launch_bounds__(384, 1)
+    ring(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b, float *c, int n,
+         int n_blocks, int bug) {
   char *const shared = ptx::shared_memory();
-  uint64_t *const full = reinterpret_cast<uint64_t *>(shared + STAGES * STAGE_BYTES + 1024), *const empty = full + STAGES;
+  uint64_t *const full = reinterpret_cast<uint64_t *>(shared + STAGES * STAGE_BYTES + 1024), *const empty =
+                                                                                                 full + STAGES;
   const int warpgroup = static_cast<int>(threadIdx.x / 128);
   if (threadIdx.x == 128) {
     for (int s = 0; s < STAGES; s++) {
@@ -59,7 +60,9 @@ __global__ void __launch_bounds__(384, 1) ring(const __grid_constant__ CUtensorM
     const int stage = i % STAGES, parity = i / STAGES & 1;
     if (bug != BUG_NO_FULL_WAIT)
       ptx::mbarrier_wait(&full[stage], bug == BUG_WRONG_PARITY ? parity ^ 1 : parity);
-    const char *const a = shared + stage * STAGE_BYTES + (warpgroup - 1) * 64 * 128, *const b = shared + stage * STAGE_BYTES + A_BYTES;
+    const char *const a = shared + stage * STAGE_BYTES + (warpgroup - 1) * 64 * 128, *const b = shared +
+                                                                                                stage * STAGE_BYTES +
+                                                                                                A_BYTES;
     if (bug != BUG_NO_WGMMA_FENCE)
       ptx::wgmma_fence();
     if (bug == BUG_TOUCH_BEHIND_FENCE)
@@ -128,7 +131,8 @@ __global__ void __launch_bounds__(128, 1)
       *reinterpret_cast<uint4 *>(swizzled(tile, i / 8, i % 8 * 8)) = *reinterpret_cast<const uint4 *>(a + i * 8);
   if (how == 1)
     for (int k = 0; k < 4; k++)
-      ptx::stmatrix_x4(swizzled(tile, 16 * warp + lane % 8 + 8 * (lane / 8 % 2), 16 * k + 8 * (lane / 16)), registers[k]);
+      ptx::stmatrix_x4(swizzled(tile, 16 * warp + lane % 8 + 8 * (lane / 8 % 2), 16 * k + 8 * (lane / 16)),
+                       registers[k]);
   if (bug != BUG_NO_PROXY_FENCE)
     ptx::fence_proxy_async();
   ptx::barrier_sync(1, 128);
@@ -157,8 +161,7 @@ __global__ void __launch_bounds__(128, 1)
     c[(16 * warp + lane / 4 + 8 * (i / 2 % 2)) * 128 + 8 * (i / 4) + 2 * (lane % 4) + i % 2] = d[i];
 }
 
-template <int N>
-__global__ void __launch_bounds__(128, 1) widths(const uint16_t *a, const uint16_t *b, float *c) {
+template <int N> __global__ void __launch_bounds__(128, 1) widths(const uint16_t *a, const uint16_t *b, float *c) {
   char *const tile = ptx::shared_memory();
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   /* core matrices of 8 rows of 16 bytes: those of the second half of k lie behind all of the first half */
@@ -190,7 +193,8 @@ __global__ void __launch_bounds__(32, 1) bulk(const uint32_t *from, uint32_t *to
   const int64_t row = static_cast<int64_t>(blockIdx.x) * row_bytes / 4;
   if (ptx::elect_one()) {
     ptx::mbarrier_arrive_expect(bar, static_cast<uint32_t>(row_bytes));
-    ptx::bulk_load(shared + 16 + offset, reinterpret_cast<const char *>(from + row) + offset, static_cast<uint32_t>(row_bytes), bar);
+    ptx::bulk_load(shared + 16 + offset, reinterpret_cast<const char *>(from + row) + offset,
+                   static_cast<uint32_t>(row_bytes), bar);
   }
   ptx::mbarrier_wait(bar, 0);
   for (int i = static_cast<int>(threadIdx.x); i < row_bytes / 4; i += 32)
@@ -231,7 +235,8 @@ cudaError_t launch_stored(cudaStream_t stream, const uint16_t *a, const CUtensor
   return ptx::launch(cost, stored, dim3(1), 128, 3 * 64 * 128 + 64, stream, a, b, c, how, bug);
 }
 
-cudaError_t launch_bulk(cudaStream_t stream, const uint32_t *from, uint32_t *to, int n_rows, int row_bytes, int offset) {
+cudaError_t launch_bulk(cudaStream_t stream, const uint32_t *from, uint32_t *to, int n_rows, int row_bytes,
+                        int offset) {
   const int64_t n_bytes = static_cast<int64_t>(n_rows) * row_bytes;
   return ptx::launch(kernel_cost{"async bulk", n_bytes, n_bytes, 0}, bulk, dim3(static_cast<unsigned>(n_rows)), 32,
                      row_bytes + 64, stream, from, to, row_bytes, offset);
@@ -239,10 +244,14 @@ cudaError_t launch_bulk(cudaStream_t stream, const uint32_t *from, uint32_t *to,
 
 cudaError_t launch_widths(cudaStream_t stream, const uint16_t *a, const uint16_t *b, float *c, int n) {
   const kernel_cost cost = {"async widths", 2 * 16 * (64 + n), 4 * 64 * n, 2 * 64 * 16 * n};
-  return ptx::launch(cost, n == 16 ? widths<16> : n == 80 ? widths<80> : widths<256>, dim3(1), 128, n * 32, stream, a, b, c);
+  return ptx::launch(cost,
+                     n == 16   ? widths<16>
+                     : n == 80 ? widths<80>
+                               : widths<256>,
+                     dim3(1), 128, n * 32, stream, a, b, c);
 }
 
 cudaError_t launch_box(cudaStream_t stream, const CUtensorMap &map, int c0, int c1, int c2, uint32_t *to, int n_bytes) {
-  return ptx::launch(kernel_cost{"async box", 0, n_bytes, 0}, box, dim3(1), 32, n_bytes + 8, stream, map, c0, c1, c2, to,
-                     n_bytes);
+  return ptx::launch(kernel_cost{"async box", 0, n_bytes, 0}, box, dim3(1), 32, n_bytes + 8, stream, map, c0, c1, c2,
+                     to, n_bytes);
 }

@@ -5,8 +5,7 @@
 
 namespace {
 
-__global__ void __launch_bounds__(160, 1)
-    misused(const __grid_constant__ CUtensorMap map, char *global, int misuse) {
+__global__ void __launch_bounds__(160, 1) misused(const __grid_constant__ CUtensorMap map, char *global, int misuse) {
   char *const shared = ptx::shared_memory();
   uint64_t *const bars = reinterpret_cast<uint64_t *>(shared + 8192);
   const int thread = static_cast<int>(threadIdx.x);
@@ -110,6 +109,6 @@ __global__ void __launch_bounds__(160, 1)
 } /* namespace */
 
 cudaError_t launch_misuse(cudaStream_t stream, const CUtensorMap &map, char *global, int misuse) {
-  return ptx::launch(kernel_cost{"async misuse", 64, 512, 0}, misused, dim3(1),
-                     misuse == MISUSE_FIFTH_WARP ? 160 : 128, 8192 + 64, stream, map, global, misuse);
+  return ptx::launch(kernel_cost{"async misuse", 64, 512, 0}, misused, dim3(1), misuse == MISUSE_FIFTH_WARP ? 160 : 128,
+                     8192 + 64, stream, map, global, misuse);
 }

@@ -1,7 +1,7 @@
-/* device_async: the cases of test_async.cpp on a real GPU of compute capability 9.0: what the emulator's sm_90 twins mean
- * against what the hardware does. Exit code 77 without one.
- *   nvcc -std=c++17 -fmad=false -gencode arch=compute_90a,code=sm_90a -I. -Iinclude tests/simt/device_async.cu
- *     tests/simt/async_kernels.cu -o device_async && ./device_async */
+/* device_async: the cases of test_async.cpp on a real GPU of compute capability 9.0: what the emulator's sm_90 twins
+ * mean against what the hardware does. Exit code 77 without one. nvcc -std=c++17 -fmad=false -gencode
+ * arch=compute_90a,code=sm_90a -I. -Iinclude tests/simt/device_async.cu tests/simt/async_kernels.cu -o device_async &&
+ * ./device_async */
 #include "tests/simt/async_cases.h"
 
 #include <stdio.h>
