@@ -21,7 +21,7 @@
 /* NULL where the emulated plugin was not built: the test program ends with 77 then. */
 static const mq_ops *emulated_ops(void) {
   mq_backend_choice choice;
-  setenv("MARQUEE_PLUGIN_DIR", MQ_BUILD_DIR, 1);
+  setenv("MARQUEE_PLUGIN_DIR", MQ_BUILD_DIR, 0);
   if (mq_backend_choose("cuda-emulated", &choice) == MQ_OK)
     return choice.ops;
   printf("skipped: %s\n", mq_status_message());
@@ -30,10 +30,12 @@ static const mq_ops *emulated_ops(void) {
 
 /* Rules of CUDA that were broken on the way; the emulator has printed them. */
 static int n_findings(void) {
-  void *plugin = dlopen(MQ_BUILD_DIR "/libmarquee_cuda_emulated.so", RTLD_NOW | RTLD_NOLOAD);
+  char *path = mq_path_join(getenv("MARQUEE_PLUGIN_DIR"), "libmarquee_cuda_emulated.so");
+  void *plugin = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
   size_t (*count)(void) = NULL;
   if (plugin)
     *(void **)&count = dlsym(plugin, "simt_n_findings");
+  free(path);
   return count ? (int)count() : 1;
 }
 
