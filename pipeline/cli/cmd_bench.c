@@ -27,7 +27,7 @@ static const struct argp_option options[] = {
     {"model", 'm', "DIR", 0, "The encoder (default: the job's, else models/all-MiniLM-L6-v2 where it is there)", 0},
     {"dtype", KEY_DTYPE, "TYPE", 0, "Of its weights, as in `marquee embed' (default: the job's, else auto)", 0},
     {"lengths", KEY_LENGTHS, "N,N,...", 0, "Tokens of a text (default 16,64,128,256, as the model's window allows)", 0},
-    {"batches", KEY_BATCHES, "N,N,...", 0, "Texts of a call, ascending (default 1,8,64,512)", 0},
+    {"batches", KEY_BATCHES, "N,N,...", 0, "Texts of a call, ascending (default 1,8,64; on a GPU 1,64,1024,8192)", 0},
     {"items", KEY_ITEMS, "N", 0, "Titles for top-K and rows for k-means (default 100000)", 0},
     {"seconds", KEY_SECONDS, "S", 0, "Each case at least this long (default 0.5; 0: two calls)", 0},
     {"dollars-per-hour", KEY_DOLLARS, "PRICE", 0, "Of the machine (default: the job's device.dollars_per_hour)", 0},
@@ -210,14 +210,14 @@ static mq_status write_svg(const bench_flags *flags, const char *device, const r
 }
 
 /* Only lengths that the model's window has room for. */
-static void default_sweep(bench_flags *flags, const mq_encoder *encoder) {
-  static const int lengths[] = {16, 64, 128, 256}, batches[] = {1, 8, 64, 512};
+static void default_sweep(bench_flags *flags, const mq_encoder *encoder, bool is_device) {
+  static const int lengths[] = {16, 64, 128, 256}, of_cpu[] = {1, 8, 64}, of_device[] = {1, 64, 1024, 8192};
   const bool has_lengths = flags->n_lengths > 0;
   for (size_t i = 0; !has_lengths && i < MQ_COUNT(lengths) && lengths[i] <= mq_encoder_window(encoder); i++)
     flags->lengths[flags->n_lengths++] = lengths[i];
   if (flags->n_batches == 0) {
-    memcpy(flags->batches, batches, sizeof batches);
-    flags->n_batches = MQ_COUNT(batches);
+    flags->n_batches = is_device ? MQ_COUNT(of_device) : MQ_COUNT(of_cpu);
+    memcpy(flags->batches, is_device ? of_device : of_cpu, (size_t)flags->n_batches * sizeof *flags->batches);
   }
 }
 
@@ -286,7 +286,7 @@ static mq_status run_bench(bench_flags *flags) {
   keep(&r, gemm);
   keep(&r, copy);
   if (encoder) {
-    default_sweep(flags, encoder);
+    default_sweep(flags, encoder, choice.n_devices > 0);
     MQ_TRY(bench_encoder(flags, &bench, encoder, &r));
   }
   MQ_TRY(bench_selection(flags, &bench, encoder ? mq_encoder_width(encoder) : 384, &r));
