@@ -30,7 +30,7 @@ struct tile {
 
 /* What the 128 threads knew when they issued: the least of it. */
 struct knowledge {
-  const clock_vector *last, *last_async; /* the vectors that were merged last */
+  clock_vector *last, *last_async; /* the vectors that were merged last, held */
   clock_vector *known, *known_async;
   bool has_async;
 };
@@ -112,9 +112,16 @@ clock_vector *vector_new() {
   return v;
 }
 
-void least(clock_vector **of, const clock_vector **last, const clock_vector *v) {
+void let_go(clock_vector *v) {
+  if (v != nullptr)
+    clock_let_go(v);
+}
+
+void least(clock_vector **of, clock_vector **last, clock_vector *v) {
   if (*last == v)
     return;
+  clock_hold(v);
+  let_go(*last);
   *last = v;
   if (*of == nullptr) {
     *of = vector_new();
@@ -136,6 +143,8 @@ void learn(knowledge *k, const thread *t) {
 }
 
 void forget(knowledge *k) {
+  let_go(k->last);
+  let_go(k->last_async);
   if (k->known != nullptr)
     free_vectors.push_back(k->known);
   if (k->known_async != nullptr)

@@ -216,6 +216,14 @@ void clock_clear(sync_clock *clock) {
   drop(&clock->result_async);
 }
 
+void clock_hold(clock_vector *v) {
+  share(v);
+}
+
+void clock_let_go(clock_vector *v) {
+  drop(&v);
+}
+
 void thread_fence_async(thread *t) {
   if (!is_checking)
     return;

@@ -77,7 +77,10 @@ void clock_release(sync_clock *clock, thread *t); /* t's accesses so far are bef
 void clock_release_agent(sync_clock *clock, epoch agent); /* so are an agent's up to this epoch, in both proxies */
 void clock_acquire(thread *t, sync_clock *clock);
 void clock_clear(sync_clock *clock); /* back to empty; before reuse and before it is thrown away */
-void thread_tick(thread *t);         /* begins a new epoch */
+/* A vector that is looked at later: it stays what it is between the two. */
+void clock_hold(clock_vector *v);
+void clock_let_go(clock_vector *v);
+void thread_tick(thread *t); /* begins a new epoch */
 /* fence.proxy.async: what t knows now (its own accesses too) it knows for the async proxy as well. */
 void thread_fence_async(thread *t);
 
