@@ -5,14 +5,19 @@
  * cores (and at D <= 64 as much by exp2, 16 a clock and SM), short ones by memory: a text of 90 tokens has 51 FLOPs a
  * byte. Two kernels for mma.sync here, one for wgmma in attention_sm90_cuda.cu; heuristics.h says who takes what, by
  * the length of the sequence alone:
+ *
  *   attention_short: a block has some heads of one sequence, all keys in shared memory, and deals out strips of 16
- * queries to its warps, each of which runs alone from there. Keys are padded to the next 16 only. Loads overlap with
- * the work of the SM's other blocks. attention_tiles: 128 queries of one head, a ring of 64-key stages filled by
- * cp.async two tiles ahead (one at D >= 80), one barrier a tile; a warp leaves out what its rows do not see. Both run
- * the same warp code: queries as A fragments in registers, keys and values by ldmatrix from rows whose 16-byte chunks
- * are xored with the row number so that eight rows meet eight different bank groups. So a row's bits do not depend on
- * which of the two computed it, nor on its batch. Dao et al. 2022, "FlashAttention"; Dao 2023, "FlashAttention-2".
- * Oracle: attention_cpu.c. */
+ *     queries to its warps, each of which runs alone from there. Keys are padded to the next 16 only. Loads overlap
+ *     with the work of the SM's other blocks.
+ *
+ *   attention_tiles: 128 queries of one head, a ring of 64-key stages filled by cp.async two tiles ahead (one at
+ *     D >= 80), one barrier a tile; a warp leaves out what its rows do not see.
+ *
+ * Both run the same warp code, so a row's bits do not depend on which of the two computed it, nor on its batch: keys
+ * and values by ldmatrix from rows whose 16-byte chunks are xored with the row number, so that eight rows meet eight
+ * different bank groups; queries as fragments in registers, or, where a warp has 32 rows, read again for each tile.
+ *
+ * Dao et al. 2022, "FlashAttention"; Dao 2023, "FlashAttention-2". Oracle: attention_cpu.c. */
 #include "kernels/attention/schedule_cuda.cuh"
 #include "kernels/attention/softmax_cuda.cuh"
 #include "kernels/cuda/heuristics.h"

@@ -1,27 +1,32 @@
 /* attention on Hopper: the tiles of attention_cuda.cu (same formula, shapes and dtypes) by wgmma and TMA.
  *
  * A persistent block of three warpgroups walks its share of the items, each 128 queries of one head:
- *   producer (40 registers): one thread fills rings of K and V stages (128 keys each) and the queries' tile by TMA;
- *     a second warp zeroes values behind a sequence's end. The rows there belong to the next sequence (or, behind the
- *     tensor, are zeros): whatever their scores are is masked, but a weight of 0 times their NaN or Inf would not be.
+ *
+ *   producer (40 registers): one thread fills the rings by TMA: queries (two stages, so that the next item's are
+ *     there when it begins), keys and values (128 rows a stage). A second warp zeroes values behind a sequence's end.
+ *     The rows there belong to the next sequence (or, behind the tensor, are zeros): whatever their scores are is
+ *     masked, but a weight of 0 times their NaN or Inf would not be.
+ *
  *   two consumers (232 registers), 64 queries each: S = Q K^T from shared memory, P V with P in registers. S of the
- * next tile is multiplied while the softmax of this one runs (inside a warpgroup), and named barriers let one warpgroup
- *     issue its products while the other is in its softmax (ping-pong), Shah et al. 2024, "FlashAttention-3".
+ *     next tile is multiplied while the softmax of this one runs (inside a warpgroup), and named barriers let one
+ *     issue its products while the other is in its softmax (ping-pong). Shah et al. 2024, "FlashAttention-3".
+ *
  * Keys run from the last tile to the first: what has to be masked, the sequence's end and the causal diagonal, lies in
  * the first tile of the loop alone, since queries and keys are tiled alike.
  *
  * Shared tiles are boxes of 128 rows by BOX columns, as wide as divides D: 64 (swizzle of 128 bytes) for D = 64, 128;
  * 32 (64 bytes) for 32, 96; 16 (32 bytes) for 80. One box after the other; each serves K-major (Q, K) and MN-major (V)
  * operands: eight rows are a swizzle atom either way.
- * Accumulators 64 (S) + D/2 (O) + 32 (P) registers a thread. Shared: 256*D bytes of queries, 512*D a stage.
- * Bytes, FLOPs, oracle: attention_cuda.cu. */
+ * Registers of a consumer's thread: 64 (S) + D/2 (O) + 32 (P). Shared memory: 512*D bytes for queries, 512*D for
+ * each stage of keys and values. Bytes, FLOPs, oracle: attention_cuda.cu; what TMA reads beyond a sequence's end, up to
+ * 127 rows of its successor, is not counted. */
 #include "kernels/attention/schedule_cuda.cuh"
 #include "kernels/attention/softmax_cuda.cuh"
 #include "kernels/cuda/heuristics.h"
 
 namespace {
 
-enum { QUERIES = 128, KEYS = 128, N_THREADS = 384, WARPGROUP = 128 };
+enum { QUERIES = 128, KEYS = 128, N_THREADS = 384, WARPGROUP = 128, QUERY_STAGES = 2 };
 
 template <int D> struct sm90_shape {
   static constexpr int STAGES = attention_tiles_of(D)->sm90_stages;
@@ -31,14 +36,15 @@ template <int D> struct sm90_shape {
                                                            : ptx::SWIZZLE_32;
   static constexpr int ROW_BYTES = BOX * 2, ATOM_BYTES = 8 * ROW_BYTES, BOX_BYTES = KEYS * ROW_BYTES;
   static constexpr int TILE_BYTES = KEYS * D * 2;
-  static constexpr int BARRIERS = TILE_BYTES * (1 + 2 * STAGES), N_BARRIERS = 2 + 5 * STAGES;
+  static constexpr int KEY_TILES = QUERY_STAGES * TILE_BYTES, VALUE_TILES = KEY_TILES + STAGES * TILE_BYTES;
+  static constexpr int BARRIERS = VALUE_TILES + STAGES * TILE_BYTES, N_BARRIERS = 2 * QUERY_STAGES + 5 * STAGES;
   static constexpr int SHARED_BYTES = BARRIERS + N_BARRIERS * 8;
 };
 
 /* The mbarriers of a block. A stage's phases count its uses: full when its tile has landed, empty when the eight
  * consumer warps have let go of it. */
 template <int STAGES> struct ring_barriers {
-  uint64_t q_full, q_empty;
+  uint64_t q_full[QUERY_STAGES], q_empty[QUERY_STAGES];
   uint64_t k_full[STAGES], k_empty[STAGES];
   uint64_t v_full[STAGES], v_empty[STAGES];
   uint64_t v_landed[STAGES]; /* of a tile with an end in it, before its rest is zeroed */
@@ -73,16 +79,16 @@ __device__ void produce(const attention_item *items, int begin, int end, const a
                         const CUtensorMap *q_map, const CUtensorMap *k_map, const CUtensorMap *v_map, char *shared,
                         ring_barriers<sm90_shape<D>::STAGES> *bars) {
   typedef sm90_shape<D> shape;
-  char *keys = shared + shape::TILE_BYTES, *values = keys + shape::STAGES * shape::TILE_BYTES;
-  ring_place place = {0, 0};
-  uint32_t q_parity = 0;
+  char *keys = shared + shape::KEY_TILES, *values = shared + shape::VALUE_TILES;
+  ring_place place = {0, 0}, q_place = {0, 0};
   for (int i = begin; i < end; i++) {
     const attention_item item = items[i];
     const int n_tiles = tiles_of(item, args.is_causal), kv_head = item.head / args.group;
-    ptx::mbarrier_wait(&bars->q_empty, q_parity ^ 1);
-    q_parity ^= 1;
-    ptx::mbarrier_arrive_expect(&bars->q_full, shape::TILE_BYTES);
-    load_tile<D>(shared, q_map, item.head, item.first + item.row, &bars->q_full);
+    ptx::mbarrier_wait(&bars->q_empty[q_place.stage], q_place.parity ^ 1);
+    ptx::mbarrier_arrive_expect(&bars->q_full[q_place.stage], shape::TILE_BYTES);
+    load_tile<D>(shared + q_place.stage * shape::TILE_BYTES, q_map, item.head, item.first + item.row,
+                 &bars->q_full[q_place.stage]);
+    ring_advance<QUERY_STAGES>(q_place);
     for (int tile = n_tiles - 1; tile >= 0; tile--) {
       const int row = item.first + tile * KEYS;
       const bool has_end = (tile + 1) * KEYS > item.length;
@@ -103,7 +109,7 @@ template <int D>
 __device__ void zero_ends(const attention_item *items, int begin, int end, const attention_parameters &args,
                           char *shared, ring_barriers<sm90_shape<D>::STAGES> *bars) {
   typedef sm90_shape<D> shape;
-  char *values = shared + (1 + shape::STAGES) * shape::TILE_BYTES;
+  char *values = shared + shape::VALUE_TILES;
   ring_place place = {0, 0};
   uint32_t parities = 0; /* of v_landed, a bit a stage */
   const int lane = ptx::lane_id();
@@ -169,22 +175,22 @@ __device__ __forceinline__ void consume(const attention_item *items, int begin, 
                                         const attention_parameters &args, const char *shared,
                                         ring_barriers<sm90_shape<D>::STAGES> *bars, int consumer) {
   typedef sm90_shape<D> shape;
-  const char *queries = shared + consumer * 64 * shape::ROW_BYTES;
-  const char *keys = shared + shape::TILE_BYTES, *values = keys + shape::STAGES * shape::TILE_BYTES;
+  const char *keys = shared + shape::KEY_TILES, *values = shared + shape::VALUE_TILES;
   const int warp_row = consumer * 64 + ptx::warp_id() % 4 * 16;
   const int own_turn = 1 + consumer, other_turn = 2 - consumer; /* named barriers: who may issue products */
-  ring_place place = {0, 0};
-  uint32_t q_parity = 0;
+  ring_place place = {0, 0}, q_place = {0, 0};
   if (consumer == 1)
     ptx::barrier_arrive(other_turn, 2 * WARPGROUP);
   for (int i = begin; i < end; i++) {
     const attention_item item = items[i];
     int n_tiles = tiles_of(item, args.is_causal);
     const bool takes_turns = item.row + 64 < item.length; /* both have rows */
-    ptx::mbarrier_wait(&bars->q_full, q_parity);
-    q_parity ^= 1;
+    const char *queries = shared + q_place.stage * shape::TILE_BYTES + consumer * 64 * shape::ROW_BYTES;
+    uint64_t *q_empty = &bars->q_empty[q_place.stage];
+    ptx::mbarrier_wait(&bars->q_full[q_place.stage], q_place.parity);
+    ring_advance<QUERY_STAGES>(q_place);
     if (consumer == 1 && !takes_turns) { /* no rows here: only keep the rings going */
-      let_go(&bars->q_empty);
+      let_go(q_empty);
       for (; n_tiles > 0; n_tiles--) {
         ptx::mbarrier_wait(&bars->k_full[place.stage], place.parity);
         let_go(&bars->k_empty[place.stage]);
@@ -250,7 +256,7 @@ __device__ __forceinline__ void consume(const attention_item *items, int begin, 
         pack_weights<KEYS / 8>(s, g, p[g]);
       has_output = true;
     }
-    let_go(&bars->q_empty);
+    let_go(q_empty);
     ptx::mbarrier_wait(&bars->v_full[place.stage], place.parity);
     ptx::wgmma_fence();
     multiply_values<D>(o, p, values + place.stage * shape::TILE_BYTES, has_output);
@@ -276,8 +282,10 @@ __global__ void __launch_bounds__(N_THREADS, 1)
   ring_barriers<shape::STAGES> *bars = reinterpret_cast<ring_barriers<shape::STAGES> *>(shared + shape::BARRIERS);
   const int warp = ptx::warp_id(), begin = starts[blockIdx.x], end = starts[blockIdx.x + 1];
   if (threadIdx.x == 0) {
-    ptx::mbarrier_init(&bars->q_full, 1);
-    ptx::mbarrier_init(&bars->q_empty, 8);
+    for (int i = 0; i < QUERY_STAGES; i++) {
+      ptx::mbarrier_init(&bars->q_full[i], 1);
+      ptx::mbarrier_init(&bars->q_empty[i], 8);
+    }
     for (int i = 0; i < shape::STAGES; i++) {
       ptx::mbarrier_init(&bars->k_full[i], 1);
       ptx::mbarrier_init(&bars->k_empty[i], 8);

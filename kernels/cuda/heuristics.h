@@ -12,7 +12,8 @@
  *     into SHORT_SHARED_BYTES, a warp takes 16 rows of one head, and nothing is padded beyond the next 16. Above it the
  *     tile kernels: sm_90a where there is wgmma, else sm_80.
  *   sm_80 tiles: 128 queries by 64 keys; warps * m_tiles * 16 = 128. Two m_tiles read each key from shared memory half
- *     as often, but need (D + 64 + D/2) * m_tiles registers for output, scores and queries: up to D = 64 that fits.
+ *     as often, but need (D/2 + 32) * m_tiles registers for output and scores, and more around them: up to D = 64 that
+ *     fits 128 threads of 255, and then the queries have to be read again for every tile.
  *   sm_90 tiles: 128 queries (two warpgroups) by 128 keys; as many stages of keys and values as fit. */
 struct attention_tiles {
   int head_dim;
