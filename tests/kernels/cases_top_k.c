@@ -4,8 +4,9 @@
 
 enum { BIAS = 1, GROUPS = 2, EXCLUDE = 4 };
 
-typedef enum content { NORMAL, UNIT, TIES, CLOSE, NEAR, EQUAL, UNEVEN, SPECIAL } content;
-static const char *const kind_names[] = {"normal", "unit", "ties", "close", "near", "equal", "uneven", "special"};
+typedef enum content { NORMAL, UNIT, TIES, CLOSE, NEAR, EQUAL, OPPOSITE, SHIFTED, UNEVEN, SPECIAL } content;
+static const char *const kind_names[] = {"normal", "unit",     "ties",    "close",  "near",
+                                         "equal",  "opposite", "shifted", "uneven", "special"};
 
 typedef struct row {
   int level;
@@ -43,6 +44,10 @@ static const row rows[] = {
     {1, 3, 700, 64, 10, NEAR, BIAS},
     {1, 3, 400, 24, 1, EQUAL, 0},
     {1, 2, 500, 24, 70, EQUAL, EXCLUDE},
+    /* No score is as high as the 0 of a tile's empty rows; exact in bf16, and a small range on a large bias. */
+    {1, 5, 100, 32, 1, OPPOSITE, 0},
+    {1, 5, 150, 32, 12, OPPOSITE, 0},
+    {1, 3, 900, 16, 10, SHIFTED, BIAS},
     /* Rings of stages go round three times and more; queries that stay in shared memory (C <= 384), and do not. */
     {1, 2, 1000, 320, 20, UNIT, BIAS},
     {1, 2, 520, 456, 20, UNIT, 0},
@@ -75,6 +80,10 @@ static void fill(cases *c, content kind, int64_t n, int width, float *x, const f
         of[j] = center[j] * (1 + (float)mq_random_below(&c->random, 4) * 0x1p-23f);
       if (kind == NEAR && center) /* the bits that bf16 loses */
         of[j] = center[j] * (1 + (float)mq_random_below(&c->random, 64) * 0x1p-18f);
+      if (kind == OPPOSITE)
+        of[j] = center ? -fabsf(of[j]) : fabsf(of[j]);
+      if (kind == SHIFTED)
+        of[j] = (float)(mq_random_below(&c->random, 3)) * 0x1p-12f;
       if (kind == EQUAL && center)
         of[j] = center[j];
       if (kind == UNEVEN)
@@ -124,7 +133,9 @@ static lists run(cases *c, const problem *p, int64_t first, int64_t n, int k, bo
 static void filters_make(cases *c, const row *t, problem *p) {
   const int64_t n_words = (t->n_items + 63) / 64;
   if (t->filters & BIAS) {
-    const float *bias = case_numbers_as(c, MQ_F32, t->n_items, 1.0);
+    float *bias = case_numbers_as(c, MQ_F32, t->n_items, 1.0);
+    for (int64_t i = 0; t->kind == SHIFTED && i < t->n_items; i++)
+      bias[i] = 1000 + 0.2f * bias[i];
     p->args.item_bias = bias;
     p->bias = case_put(c, bias, t->n_items, sizeof *bias);
   }
