@@ -1,6 +1,7 @@
 /* matrix_cuda: weights from host memory into the layouts that gemm and top_k read: rows padded with zeros to 16
  * elements, so that every row begins where 16-byte copies may, and e4m3 products find a k they take.
- * Converted on the host, a few rows at a time: it happens once per model and keeps no second copy on the device. */
+ * Weights are converted on the host, a few rows at a time: it happens once per model and keeps no second copy on the
+ * device. The float32 items of top_k, of which there may be millions, go up as they are and are converted there. */
 #include "kernels/cuda/backend.h"
 
 #include <cuda_fp16.h>
@@ -76,6 +77,24 @@ static mq_status fill_rows(mq_backend *backend, mq_dtype source_dtype, const voi
   return status;
 }
 
+static mq_status fill_items(mq_backend *backend, const void *host_items, mq_matrix *matrix) {
+  const size_t n = static_cast<size_t>(matrix->n);
+  mq_convert_args convert = {};
+  mq_status status = mq_cuda_upload(backend, matrix->f32, host_items, n * static_cast<size_t>(matrix->k) * 4);
+  if (status == MQ_OK && matrix->k_stride != matrix->k)
+    status = mq_cuda_check(
+        cudaMemsetAsync(matrix->bf16, 0, n * static_cast<size_t>(matrix->k_stride) * 2, backend->stream), "matrix");
+  convert.n_rows = matrix->n;
+  convert.width = static_cast<int>(matrix->k);
+  convert.x_dtype = MQ_F32;
+  convert.y_dtype = MQ_BF16;
+  convert.x = matrix->f32;
+  convert.x_stride = matrix->k;
+  convert.y = matrix->bf16;
+  convert.y_stride = matrix->k_stride;
+  return status == MQ_OK ? mq_cuda_convert(backend, &convert) : status;
+}
+
 static mq_status fill_bias(mq_backend *backend, const float *host_bias, mq_matrix *matrix) {
   std::vector<unsigned char> bias(static_cast<size_t>(matrix->n) * 2);
   encode_bf16(host_bias, matrix->n, bias.data());
@@ -108,7 +127,8 @@ static mq_status create(mq_backend *backend, mq_dtype source_dtype, const void *
   if (status == MQ_OK)
     status = take(backend, host_bias != nullptr, n * 2, &matrix->bias);
   if (status == MQ_OK)
-    status = fill_rows(backend, source_dtype, host_weights, matrix);
+    status = is_f32 && source_dtype == MQ_F32 ? fill_items(backend, host_weights, matrix)
+                                              : fill_rows(backend, source_dtype, host_weights, matrix);
   if (status == MQ_OK && host_bias)
     status = fill_bias(backend, host_bias, matrix);
   if (status == MQ_OK && is_f32)
