@@ -24,7 +24,7 @@
 
 namespace {
 
-enum { KEYS = 64, TILE_QUERIES = 128 };
+enum { KEYS = 64, TILE_QUERIES = ATTENTION_TILE_QUERIES };
 
 /* Rows of D elements in shared memory, without gaps. With 16-byte chunks counted through, rows r and r + 1 start
  * D/8 mod 8 bank groups apart; the xor spreads those that coincide. It stays within the row: D/8 is a multiple of
@@ -323,6 +323,8 @@ mq_status mq_cuda_attention(mq_backend *backend, const mq_attention_args *args) 
                         args->n_kv_heads);
   if (args->n_tokens == 0 || args->n_seqs == 0)
     return MQ_OK;
+  if (args->host_cu_seqlens == nullptr)
+    return mq_cuda_fail(MQ_INTERNAL, "attention: host_cu_seqlens is needed here: the work is dealt out by it");
   if (!is_aligned(args->q, args->q_stride) || !is_aligned(args->k, args->k_stride) ||
       !is_aligned(args->v, args->v_stride) || !is_aligned(args->y, args->y_stride))
     return mq_cuda_fail(MQ_INTERNAL, "attention: rows of q, k, v and y have to start at multiples of 16 bytes");

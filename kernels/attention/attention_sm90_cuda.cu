@@ -26,7 +26,7 @@
 
 namespace {
 
-enum { QUERIES = 128, KEYS = 128, N_THREADS = 384, WARPGROUP = 128, QUERY_STAGES = 2 };
+enum { QUERIES = ATTENTION_TILE_QUERIES, KEYS = 128, N_THREADS = 384, WARPGROUP = 128, QUERY_STAGES = 2 };
 
 template <int D> struct sm90_shape {
   static constexpr int STAGES = attention_tiles_of(D)->sm90_stages;
@@ -335,6 +335,7 @@ mq_status tensor_map(encode_tiled *encode, CUtensorMap *map, const void *x, int6
 
 template <int D> mq_status launch(mq_backend *backend, const mq_attention_args *args, const mq_attention_plan *plan) {
   typedef sm90_shape<D> shape;
+  static_assert(QUERIES == KEYS && QUERIES == 2 * 64, "one box for both; two warpgroups");
   static_assert(shape::N_BOXES * shape::BOX_BYTES == shape::TILE_BYTES, "boxes make a tile");
   static_assert(shape::ROW_BYTES == (shape::SWIZZLE == ptx::SWIZZLE_128  ? 128
                                      : shape::SWIZZLE == ptx::SWIZZLE_64 ? 64

@@ -10,8 +10,6 @@
 
 namespace {
 
-enum { TILE_ROWS = 128 };
-
 struct costed_item {
   int64_t cost;
   attention_item item;
@@ -141,9 +139,10 @@ mq_status mq_attention_schedule(mq_backend *backend, const mq_attention_args *ar
     } else {
       add_work(&plan->tiles, args, length);
       for (int head = 0; head < args->n_heads; head++)
-        for (int32_t row = 0; row < length; row += TILE_ROWS) {
-          const int32_t n_keys = args->is_causal ? std::min(length, row + TILE_ROWS) : length;
-          tiles.push_back({n_keys + TILE_ROWS, {first, length, row, head, 1}}); /* + what an item costs at its ends */
+        for (int32_t row = 0; row < length; row += ATTENTION_TILE_QUERIES) {
+          const int32_t n_keys = args->is_causal ? std::min(length, row + ATTENTION_TILE_QUERIES) : length;
+          tiles.push_back(
+              {n_keys + ATTENTION_TILE_QUERIES, {first, length, row, head, 1}}); /* + what an item costs at its ends */
         }
     }
   }

@@ -26,6 +26,7 @@ constexpr attention_tiles ATTENTION_TILES[] = {
     {32, 256, 3, 4, 2, 3, 2, 4}, {64, 128, 2, 4, 2, 3, 2, 4}, {80, 112, 2, 8, 1, 2, 1, 3},
     {96, 96, 2, 8, 1, 2, 1, 3},  {128, 64, 2, 8, 1, 2, 1, 2},
 };
+constexpr int ATTENTION_TILE_QUERIES = 128;
 constexpr int ATTENTION_SHORT_WARPS = 4;
 /* Three blocks of 53 KiB (+1 KiB each) on an A100 (164 KiB), four on an H100 (228 KiB). */
 constexpr int ATTENTION_SHORT_SHARED_BYTES = 53 * 1024;
