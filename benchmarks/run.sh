@@ -1,6 +1,6 @@
 #!/bin/sh
 # All benchmarks, one JSON line per case, each with its ratio to a limit or to a peer that was measured beside it.
-#   sh benchmarks/run.sh [gemm|attention|norm|topk|embed|tokenizer|publish|import|match|quickstart ...]     (default: all)
+#   sh benchmarks/run.sh [gemm|attention|norm|embed_norm|pool|history_pool|convert|kmeans|topk|embed|tokenizer|publish|import|match|quickstart ...]     (default: all)
 # PEERS_PYTHON: a Python with torch, sentence-transformers, onnxruntime, faiss-cpu, tokenizers; PEERS: the folder with the peers'
 # scripts (default ../shared/peers). Without them our own lines are printed and the peers are said to be skipped.
 # ROUNDS: how often each side runs, in turn (default 3). Wants a quiet machine; compare ratios, not seconds.
@@ -40,8 +40,8 @@ section() {
   case $1 in
   gemm) $bin/bench_gemm ;;
   attention) $bin/bench_attention ;;
-  norm) $bin/bench_norm ;;
-  topk) versus topk "$bin/bench_topk 14000 384 20000 100 1" "topk.py --repeats 1" ;;
+  norm | embed_norm | pool | history_pool | convert | kmeans) $bin/bench_"$1" ;;
+  topk) versus topk "$bin/bench_topk --seconds 1 14000 384 20000 100" "topk.py --repeats 1" ;;
   embed)
     [ -d "$films" ] || { echo '{"name":"embed","skipped":"../shared/data/wiki-films is absent"}'; return; }
     versus embed "$bin/bench_embed $model $films 1000 1" "embed.py --limit 1000 --repeats 1 --engines torch,ort" \
@@ -66,14 +66,14 @@ PY
     rm -rf "$folder"
     ;;
   *)
-    echo "benchmarks/run.sh: no section \"$1\": gemm attention norm topk embed tokenizer publish import match quickstart" >&2
+    echo "benchmarks/run.sh: no section \"$1\": gemm attention norm embed_norm pool history_pool convert kmeans topk embed tokenizer publish import match quickstart" >&2
     exit 64
     ;;
   esac
 }
 
 echo "{\"name\":\"machine\",\"cpu\":\"$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -1)\",\"cores\":$(nproc),\"program\":\"$(build/release/marquee --version | head -1)\"}"
-[ $# -gt 0 ] || set -- gemm attention norm topk embed tokenizer publish import match quickstart
+[ $# -gt 0 ] || set -- gemm attention norm embed_norm pool history_pool convert kmeans topk embed tokenizer publish import match quickstart
 for name in "$@"; do
   section "$name"
 done

@@ -1,76 +1,50 @@
-/* attention at the shapes of encoders: GFLOP/s of the two products (softmax not counted), beside our gemm at n = k =
- * 384 in the same turn, which is as near to the FMA peak as this machine lets code come. ratio is to that gemm.
- *   bench_attention [REPEATS]     default 15. One JSON line per case; each the fastest of the turns. */
-#include "kernels/cpu/cpu.h"
-#include "pipeline/base/base.h"
+/* bench_attention: packed attention at the shapes of encoders and decoders, beside our largest gemm in the same turn,
+ * which is as near to the machine's peak as code comes here (softmax is not counted). [--backend NAME] [--seconds S] */
+#include "bench.h"
 
-#include <math.h>
-#include <stdlib.h>
+typedef struct attention {
+  bench *b;
+  mq_attention_args args;
+} attention;
 
-/* As the encoder allocates them. */
-static float *tensor(size_t n_bytes) {
-  return mq_cpu_allocate(n_bytes);
+static mq_status run(void *context) {
+  const attention *a = context;
+  return a->b->ops->attention(a->b->backend, &a->args);
 }
 
-static void measure(mq_backend *backend, int length, int n_heads, int dim, bool is_causal, int64_t n_repeats) {
-  enum { TOKENS = 4096, N = 384 };
-  const mq_ops *ops = mq_ops_cpu();
-  const int64_t n_seqs = TOKENS / length, n_tokens = n_seqs * length, width = n_heads * dim;
-  mq_random random = mq_random_seed(1);
-  float *qkv = tensor((size_t)(n_tokens * 3 * width) * sizeof *qkv);
-  float *y = tensor((size_t)(n_tokens * MQ_MAX(width, N)) * sizeof *y);
-  float *w = tensor((size_t)(N * N) * sizeof *w);
-  int32_t *cu_seqlens = mq_alloc((size_t)n_seqs + 1, sizeof *cu_seqlens);
-  mq_matrix *matrix = NULL;
-  for (int64_t i = 0; i < n_tokens * 3 * width; i++)
-    qkv[i] = (float)mq_random_normal(&random);
-  for (int64_t i = 0; i < N * N; i++)
-    w[i] = (float)mq_random_normal(&random);
-  for (int64_t b = 0; b <= n_seqs; b++)
-    cu_seqlens[b] = (int32_t)(b * length);
-  if (ops->matrix_create(backend, MQ_F32, w, NULL, N, N, MQ_F32, &matrix) != MQ_OK)
-    exit(1);
-  mq_attention_args attention = {.n_tokens = n_tokens,
-                                 .n_seqs = n_seqs,
-                                 .cu_seqlens = cu_seqlens,
-                                 .n_heads = n_heads,
-                                 .n_kv_heads = n_heads,
-                                 .head_dim = dim,
-                                 .q = qkv,
-                                 .k = qkv + width,
-                                 .v = qkv + 2 * width,
-                                 .q_stride = 3 * width,
-                                 .k_stride = 3 * width,
-                                 .v_stride = 3 * width,
-                                 .scale = 1.0f / sqrtf((float)dim),
-                                 .is_causal = is_causal,
-                                 .y = y,
-                                 .y_stride = width};
-  mq_gemm_args gemm = {.m = 1024, .x = qkv, .x_stride = N, .w = matrix, .y = y, .y_stride = N};
-  double best_s = INFINITY, gemm_s = INFINITY;
-  for (int64_t repeat = -1; repeat < n_repeats; repeat++) { /* the first round warms up */
-    double start_s = mq_seconds();
-    if (ops->attention(backend, &attention) != MQ_OK)
-      exit(1);
-    double middle_s = mq_seconds();
-    if (ops->gemm(backend, &gemm) != MQ_OK)
-      exit(1);
-    if (repeat >= 0) {
-      best_s = fmin(best_s, middle_s - start_s);
-      gemm_s = fmin(gemm_s, mq_seconds() - middle_s);
-    }
-  }
-  double flop = 4.0 * (double)n_tokens * length * (double)width * (is_causal ? 0.5 : 1.0);
-  double gflops = 1e-9 * flop / best_s, limit = 2e-9 * 1024 * N * N / gemm_s;
-  printf("{\"name\":\"attention\",\"backend\":\"%s\",\"length\":%d,\"heads\":%d,\"head_dim\":%d,\"causal\":%s,"
-         "\"tokens_per_s\":%.0f,\"gflops\":%.1f,\"gemm_gflops\":%.1f,\"ratio_to_gemm\":%.3f}\n",
-         ops->describe(backend), length, n_heads, dim, is_causal ? "true" : "false", (double)n_tokens / best_s, gflops,
-         limit, gflops / limit);
-  fflush(stdout);
-  ops->matrix_destroy(backend, matrix);
-  free(qkv);
-  free(y);
-  free(w);
+static void measure(bench *b, bench_gemm_limit *limit, int64_t n_tokens, int64_t length, int n_heads, int dim,
+                    bool is_causal) {
+  const int64_t n_seqs = MQ_MAX(n_tokens / length, (int64_t)1), width = (int64_t)n_heads * dim;
+  n_tokens = n_seqs * length;
+  int32_t *cu_seqlens = bench_cu_seqlens(n_seqs, length);
+  char *qkv = bench_numbers(b, b->activation, n_tokens * 3 * width, 1.0);
+  const size_t size = mq_dtype_size(b->activation);
+  attention a = {b,
+                 {.n_tokens = n_tokens,
+                  .n_seqs = n_seqs,
+                  .cu_seqlens = bench_put(b, cu_seqlens, (size_t)(n_seqs + 1) * sizeof *cu_seqlens),
+                  .host_cu_seqlens = cu_seqlens,
+                  .n_heads = n_heads,
+                  .n_kv_heads = n_heads,
+                  .head_dim = dim,
+                  .q = qkv,
+                  .k = qkv + (size_t)width * size,
+                  .v = qkv + (size_t)(2 * width) * size,
+                  .q_stride = 3 * width,
+                  .k_stride = 3 * width,
+                  .v_stride = 3 * width,
+                  .scale = 1.0f / sqrtf((float)dim),
+                  .is_causal = is_causal,
+                  .y = bench_allocate(b, (size_t)(n_tokens * width) * size),
+                  .y_stride = width}};
+  const bench_result best = bench_best(b, run, &a, bench_gemm_call, limit);
+  char name[100];
+  snprintf(name, sizeof name, "h=%d d=%d len=%lld n=%lld causal=%d", n_heads, dim, (long long)length, (long long)n_seqs,
+           is_causal);
+  bench_print(b, "attention", name, &best, "gemm");
+  b->ops->release(b->backend, qkv);
+  b->ops->release(b->backend, a.args.y);
+  b->ops->release(b->backend, (void *)a.args.cu_seqlens);
   free(cu_seqlens);
 }
 
@@ -78,16 +52,24 @@ int main(int argc, char **argv) {
   static const struct {
     int length, n_heads, dim;
     bool is_causal;
-  } cases[] = {{24, 12, 32, false},  {90, 12, 32, false},  {256, 12, 32, false},
-               {512, 12, 32, false}, {128, 12, 64, false}, {512, 8, 128, true}};
-  int64_t n_repeats = argc > 1 ? atoll(argv[1]) : 15;
-  mq_backend *backend;
-  if (mq_ops_cpu()->open(NULL, &backend) != MQ_OK) {
-    fprintf(stderr, "bench_attention: %s\n", mq_status_message());
-    return 1;
-  }
-  for (size_t i = 0; i < MQ_COUNT(cases); i++)
-    measure(backend, cases[i].length, cases[i].n_heads, cases[i].dim, cases[i].is_causal, n_repeats);
-  mq_ops_cpu()->close(backend);
+  } on_cpu[] = {{24, 12, 32, false},  {90, 12, 32, false},  {256, 12, 32, false},
+                {512, 12, 32, false}, {128, 12, 64, false}, {512, 8, 128, true}};
+  static const struct {
+    int n_heads, dim;
+    bool is_causal;
+  } models[] = {{12, 32, false}, {12, 64, false}, {16, 64, true}, {16, 128, false}, {16, 128, true}};
+  static const int lengths[] = {32, 64, 96, 128, 256, 512, 2048, 8192};
+  bench b = bench_open(argc, argv);
+  bench_start(&b);
+  const int64_t edge = b.is_emulated ? 64 : b.is_cpu ? 1024 : 8192;
+  bench_gemm_limit limit = bench_gemm_make(&b, edge, b.is_cpu ? 384 : edge, b.is_cpu ? 384 : edge);
+  for (size_t i = 0; b.is_cpu && i < MQ_COUNT(on_cpu); i++)
+    measure(&b, &limit, 4096, on_cpu[i].length, on_cpu[i].n_heads, on_cpu[i].dim, on_cpu[i].is_causal);
+  for (size_t i = 0; !b.is_cpu && i < MQ_COUNT(models); i++)
+    for (size_t j = 0; j < (b.is_emulated ? 1 : MQ_COUNT(lengths)); j++)
+      measure(&b, &limit, b.is_emulated ? 64 : 32768, lengths[j], models[i].n_heads, models[i].dim,
+              models[i].is_causal);
+  bench_gemm_free(&limit);
+  bench_close(&b);
   return 0;
 }

@@ -1,120 +1,91 @@
-/* What is judged by bytes: layer_norm (with a residual), pool, and the two ways an encoder's gemm ends (LayerNorm,
- * GELU) against the plain gemm. The limit of the first two is a memcpy that moves as many bytes in the same turn.
- *   bench_norm [REPEATS]     default 15. One JSON line per case; each the fastest of the turns. */
-#include "kernels/cpu/cpu.h"
-#include "pipeline/base/base.h"
+/* bench_norm: a copy, which is the limit of what moves bytes; layer_norm with a residual and rms_norm with a residual
+ * and its sum, beside a copy of as many bytes; on the CPU also how an encoder's gemm ends (LayerNorm, GELU), beside the
+ * plain gemm. [--backend NAME] [--seconds S] */
+#include "bench.h"
 
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
+typedef struct norm {
+  bench *b;
+  mq_layer_norm_args layer;
+  mq_rms_norm_args rms;
+  mq_gemm_args gemm;
+} norm;
 
-enum { ROWS = 8192, WIDTH = 384, FFN = 1536, LENGTH = 64 };
-
-/* As the encoder allocates them. */
-static float *tensor(size_t n_bytes) {
-  return mq_cpu_allocate(n_bytes);
+static mq_status run_layer(void *context) {
+  const norm *n = context;
+  return n->b->ops->layer_norm(n->b->backend, &n->layer);
 }
 
-typedef struct setting {
-  mq_backend *backend;
-  float *x, *residual, *y, *gamma, *w;
-  int32_t cu_seqlens[ROWS / LENGTH + 1];
-  mq_matrix *down, *up;
-} setting;
+static mq_status run_rms(void *context) {
+  const norm *n = context;
+  return n->b->ops->rms_norm(n->b->backend, &n->rms);
+}
 
-enum { COPY, LAYER_NORM, POOL, GEMM_DOWN, GEMM_DOWN_NORM, GEMM_UP, GEMM_UP_GELU, N_CASES };
-static const char *const names[N_CASES] = {
-    "copy",        "layer_norm",        "pool", "gemm k=1536", "gemm k=1536 + residual + LayerNorm",
-    "gemm n=1536", "gemm n=1536 + GELU"};
-static const int limits[N_CASES] = {COPY, COPY, COPY, GEMM_DOWN, GEMM_DOWN, GEMM_UP, GEMM_UP};
-static const double bytes[N_CASES] = {8.0 * ROWS * WIDTH, 12.0 * ROWS *WIDTH, 4.0 * ROWS *WIDTH};
+static mq_status run_gemm(void *context) {
+  const norm *n = context;
+  return n->b->ops->gemm(n->b->backend, &n->gemm);
+}
 
-static mq_status run(const setting *s, int i) {
-  const mq_ops *ops = mq_ops_cpu();
-  if (i == COPY) {
-    memcpy(s->y, s->x, (size_t)ROWS * WIDTH * sizeof *s->y);
-    return MQ_OK;
+static void measure(bench *b, int64_t n_rows, int width) {
+  const int64_t n = n_rows * width;
+  void *x = bench_numbers(b, b->activation, n, 1.0), *residual = bench_numbers(b, b->activation, n, 1.0);
+  void *y = bench_numbers(b, b->activation, n, 1.0), *sum = bench_numbers(b, b->activation, n, 1.0);
+  float *gamma = bench_numbers(b, MQ_F32, width, 1.0), *beta = bench_numbers(b, MQ_F32, width, 1.0);
+  norm p = {.b = b,
+            .layer = {n_rows, width, x, residual, gamma, beta, 1e-12f, y},
+            .rms = {n_rows, width, x, residual, gamma, 1e-6f, sum, y}};
+  char name[60];
+  snprintf(name, sizeof name, "rows=%lld c=%d", (long long)n_rows, width);
+  bench_result best = bench_best(b, run_layer, &p, NULL, NULL);
+  bench_print(b, "layer_norm", name, &best, "copy");
+  best = bench_best(b, run_rms, &p, NULL, NULL);
+  bench_print(b, "rms_norm", name, &best, "copy");
+  void *all[] = {x, residual, y, sum, gamma, beta};
+  for (size_t i = 0; i < MQ_COUNT(all); i++)
+    b->ops->release(b->backend, all[i]);
+}
+
+/* What the epilogues cost: the same product with and without. */
+static void measure_epilogue(bench *b, const char *name, int64_t n, int64_t k, mq_activation activation,
+                             bool has_norm) {
+  enum { M = 1024 };
+  norm with = {.b = b}, without = {.b = b};
+  mq_matrix *w = bench_matrix(b, bench_weights(b), n, k, M, activation, has_norm);
+  void *x = bench_numbers(b, b->activation, M * k, 1.0), *y = bench_numbers(b, b->activation, M * n, 1.0);
+  void *residual = bench_numbers(b, b->activation, M * n, 1.0);
+  float *gamma = bench_numbers(b, MQ_F32, n, 1.0);
+  without.gemm = (mq_gemm_args){.m = M, .x = x, .x_stride = k, .w = w, .y = y, .y_stride = n};
+  with.gemm = without.gemm;
+  with.gemm.activation = activation;
+  if (has_norm) {
+    with.gemm.residual = residual;
+    with.gemm.residual_stride = n;
+    with.gemm.ln_gamma = with.gemm.ln_beta = gamma;
+    with.gemm.ln_eps = 1e-12f;
   }
-  if (i == LAYER_NORM)
-    return ops->layer_norm(s->backend, &(mq_layer_norm_args){.n_rows = ROWS,
-                                                             .width = WIDTH,
-                                                             .x = s->x,
-                                                             .residual = s->residual,
-                                                             .gamma = s->gamma,
-                                                             .beta = s->gamma,
-                                                             .eps = 1e-12f,
-                                                             .y = s->y});
-  if (i == POOL)
-    return ops->pool(s->backend, &(mq_pool_args){.n_tokens = ROWS,
-                                                 .n_seqs = ROWS / LENGTH,
-                                                 .cu_seqlens = s->cu_seqlens,
-                                                 .width = WIDTH,
-                                                 .x = s->x,
-                                                 .normalize = true,
-                                                 .y = s->y});
-  bool is_up = i == GEMM_UP || i == GEMM_UP_GELU;
-  mq_gemm_args args = {.m = ROWS / 8,
-                       .x = s->x,
-                       .x_stride = is_up ? WIDTH : FFN,
-                       .w = is_up ? s->up : s->down,
-                       .activation = i == GEMM_UP_GELU ? MQ_ACT_GELU : MQ_ACT_NONE,
-                       .residual = i == GEMM_DOWN_NORM ? s->residual : NULL,
-                       .residual_stride = WIDTH,
-                       .ln_gamma = i == GEMM_DOWN_NORM ? s->gamma : NULL,
-                       .ln_beta = s->gamma,
-                       .ln_eps = 1e-12f,
-                       .y = s->y,
-                       .y_stride = is_up ? FFN : WIDTH};
-  return ops->gemm(s->backend, &args);
-}
-
-static float *numbers(mq_random *random, int64_t n) {
-  float *x = tensor((size_t)n * sizeof *x);
-  for (int64_t i = 0; i < n; i++)
-    x[i] = (float)mq_random_normal(random);
-  return x;
+  const bench_result best = bench_best(b, run_gemm, &with, run_gemm, &without);
+  bench_print(b, "epilogue", name, &best, "plain_gemm");
+  b->ops->matrix_destroy(b->backend, w);
+  void *all[] = {x, y, residual, gamma};
+  for (size_t i = 0; i < MQ_COUNT(all); i++)
+    b->ops->release(b->backend, all[i]);
 }
 
 int main(int argc, char **argv) {
-  int64_t n_repeats = argc > 1 ? atoll(argv[1]) : 15;
-  const mq_ops *ops = mq_ops_cpu();
-  mq_random random = mq_random_seed(1);
-  setting s = {.x = numbers(&random, ROWS * WIDTH),
-               .residual = numbers(&random, ROWS * WIDTH),
-               .y = numbers(&random, ROWS * WIDTH),
-               .gamma = numbers(&random, FFN),
-               .w = numbers(&random, WIDTH * FFN)};
-  for (int b = 0; b <= ROWS / LENGTH; b++)
-    s.cu_seqlens[b] = b * LENGTH;
-  if (ops->open(NULL, &s.backend) != MQ_OK ||
-      ops->matrix_create(s.backend, MQ_F32, s.w, s.gamma, WIDTH, FFN, MQ_F32, &s.down) != MQ_OK ||
-      ops->matrix_create(s.backend, MQ_F32, s.w, s.gamma, FFN, WIDTH, MQ_F32, &s.up) != MQ_OK) {
-    fprintf(stderr, "bench_norm: %s\n", mq_status_message());
-    return 1;
+  static const int widths[] = {384, 768, 1024, 4096};
+  bench b = bench_open(argc, argv);
+  bench_start(&b);
+  bench_result copied = bench_best(&b, bench_copy, &b, NULL, NULL);
+  copied.n_bytes = 2 * (double)b.copy_bytes;
+  copied.limit_seconds = copied.seconds;
+  char name[40];
+  snprintf(name, sizeof name, "%zu MiB", b.copy_bytes >> 20);
+  bench_print(&b, "copy", name, &copied, "copy");
+  for (size_t i = 0; i < (b.is_cpu || b.is_emulated ? 1 : MQ_COUNT(widths)); i++)
+    measure(&b, b.is_emulated ? 40 : b.is_cpu ? 8192 : 65536, widths[i]);
+  if (b.is_cpu) {
+    measure_epilogue(&b, "k=1536 + residual + LayerNorm", 384, 1536, MQ_ACT_NONE, true);
+    measure_epilogue(&b, "n=1536 + GELU", 1536, 384, MQ_ACT_GELU, false);
   }
-  double best[N_CASES];
-  for (int i = 0; i < N_CASES; i++)
-    best[i] = INFINITY;
-  for (int64_t repeat = -1; repeat < n_repeats; repeat++) /* the first round warms up */
-    for (int i = 0; i < N_CASES; i++) {
-      double start_s = mq_seconds();
-      if (run(&s, i) != MQ_OK)
-        return 1;
-      if (repeat >= 0)
-        best[i] = fmin(best[i], mq_seconds() - start_s);
-    }
-  for (int i = 1; i < N_CASES; i++) {
-    double limit = limits[i] == COPY ? best[COPY] * bytes[i] / bytes[COPY] : best[limits[i]];
-    if (limits[i] != i)
-      printf("{\"name\":\"norm\",\"case\":\"%s\",\"backend\":\"%s\",\"microseconds\":%.0f,\"limit\":\"%s\","
-             "\"ratio_to_limit\":%.3f}\n",
-             names[i], ops->describe(s.backend), 1e6 * best[i], names[limits[i]], limit / best[i]);
-  }
-  ops->matrix_destroy(s.backend, s.down);
-  ops->matrix_destroy(s.backend, s.up);
-  ops->close(s.backend);
-  float *all[] = {s.x, s.residual, s.y, s.gamma, s.w};
-  for (size_t i = 0; i < MQ_COUNT(all); i++)
-    free(all[i]);
+  bench_close(&b);
   return 0;
 }

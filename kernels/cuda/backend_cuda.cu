@@ -10,6 +10,7 @@
 #include "kernels/cuda/state.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <atomic>
@@ -145,7 +146,8 @@ static mq_status read_properties(mq_backend *backend, cudaDeviceProp *properties
   if (status != MQ_OK)
     return status;
   backend->compute = 10 * properties->major + properties->minor;
-  backend->has_wgmma = backend->compute == 90;
+  const char *wgmma = getenv("MARQUEE_CUDA_WGMMA"); /* 0: the sm_80 kernels on a device with wgmma, for tests */
+  backend->has_wgmma = backend->compute == 90 && !(wgmma && strcmp(wgmma, "0") == 0);
   backend->sm_count = properties->multiProcessorCount;
   backend->max_shared_bytes = static_cast<int>(properties->sharedMemPerBlockOptin);
   if (backend->compute < LEAST_COMPUTE)
