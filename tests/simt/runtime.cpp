@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <vector>
 
@@ -76,6 +77,7 @@ struct runtime_state {
   std::map<char *, host_range> pinned;
   std::map<char *, size_t> device; /* cudaMalloc's */
   size_t device_bytes = 0, device_limit;
+  int n_turns = 0; /* device_turns that are open */
   /* The device's clock stands still between operations that are run in one go, so that the time between two events is
    * that of what lies between them. */
   int64_t device_ns = 0;
@@ -160,14 +162,38 @@ void run_towards(const dependency &target) {
   run_head(*work);
 }
 
-/* Time that the host took since the device ran last. */
-void wake_device() {
-  if (state().device_ns < host_ns())
-    state().device_ns = host_ns();
+/* cudaMalloc's memory, whole pages of it, is there only while the device runs; not with MARQUEE_SIMT_PROTECT=0. */
+void protect(char *memory, size_t n_bytes, int protection) {
+  static const bool is_wanted = environment_number("MARQUEE_SIMT_PROTECT", 1) != 0;
+  const uintptr_t page = 4096, first = (reinterpret_cast<uintptr_t>(memory) + page - 1) / page * page,
+                  last = (reinterpret_cast<uintptr_t>(memory) + n_bytes) / page * page;
+  if (is_wanted && first < last)
+    mprotect(reinterpret_cast<void *>(first), last - first, protection);
 }
 
+/* While the device runs. Its clock takes in the time that the host took since it ran last. */
+class device_turn {
+public:
+  device_turn() {
+    if (state().n_turns++ == 0)
+      protect_all(PROT_READ | PROT_WRITE);
+    if (state().device_ns < host_ns())
+      state().device_ns = host_ns();
+  }
+  ~device_turn() {
+    if (--state().n_turns == 0)
+      protect_all(PROT_NONE);
+  }
+
+private:
+  static void protect_all(int protection) {
+    for (const auto &memory : state().device)
+      protect(memory.first, memory.second, protection);
+  }
+};
+
 void run_until(const dependency &target) {
-  wake_device();
+  device_turn turn;
   while (!is_done(target))
     run_towards(target);
 }
@@ -358,6 +384,7 @@ cudaError_t cudaMalloc(void **memory, size_t n_bytes) {
     return call.done(cudaErrorMemoryAllocation);
   state().device[static_cast<char *>(*memory)] = n_bytes;
   state().device_bytes += n_bytes;
+  protect(static_cast<char *>(*memory), n_bytes, PROT_NONE);
   return cudaSuccess;
 }
 
@@ -371,6 +398,7 @@ cudaError_t cudaFree(void *memory) {
     return call.done(cudaErrorInvalidValue);
   }
   run_everything();
+  protect(found->first, found->second, PROT_READ | PROT_WRITE);
   state().device_bytes -= found->second;
   state().device.erase(found);
   arena_free(memory);
@@ -588,8 +616,10 @@ cudaError_t cudaDeviceReset(void) {
     work->n_done = work->n_asked;
   }
   sticky_error = cudaSuccess;
-  for (const auto &memory : state().device)
+  for (const auto &memory : state().device) {
+    protect(memory.first, memory.second, PROT_READ | PROT_WRITE);
     arena_free(memory.first);
+  }
   state().device.clear();
   state().device_bytes = 0;
   return cudaSuccess;
@@ -604,7 +634,7 @@ cudaError_t cudaStreamQuery(cudaStream_t on) {
     return call.done(cudaErrorInvalidResourceHandle);
   if (is_done(all_of(stream->work)))
     return cudaSuccess;
-  wake_device();
+  device_turn turn;
   run_towards(all_of(stream->work)); /* so that asking again and again comes to an end */
   return call.done(sticky_error != cudaSuccess ? sticky_error : cudaErrorNotReady);
 }
@@ -692,7 +722,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
     return call.done(cudaErrorStreamCaptureUnsupported);
   if (is_done(event->recorded))
     return cudaSuccess;
-  wake_device();
+  device_turn turn;
   run_towards(event->recorded);
   return call.done(sticky_error != cudaSuccess ? sticky_error : cudaErrorNotReady);
 }

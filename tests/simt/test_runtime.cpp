@@ -5,6 +5,7 @@
 #include "tests/simt/simt.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,6 +195,19 @@ void graphs_run_what_was_captured() {
   OK(cudaGraphExecDestroy(executable));
 }
 
+void host_code_cannot_touch_device_memory() {
+  cudaStream_t stream = make_stream();
+  const size_t n = 10000;
+  float *device = device_array<float>(n), *host = pinned_array<float>(n);
+  enqueue(stream, [=] { device[n / 2] = 5; });
+  OK(cudaMemcpyAsync(host, device, n * sizeof *host, cudaMemcpyDeviceToHost, stream));
+  OK(cudaStreamSynchronize(stream));
+  CHECK(host[n / 2] == 5);
+  signal(SIGSEGV, [](int) { _exit(0); });
+  CHECK(device[n / 2] != device[n / 2]); /* does not come back */
+  CHECK(!"the host read device memory");
+}
+
 /* Calls of host code that break a rule, each with a word of what is said about it. */
 void misuse_is_found() {
   simt_set_quiet(1);
@@ -380,7 +394,7 @@ void run_case(const char *name, void (*test)(), const char *variable = nullptr, 
 #define CASE(name, ...) run_case(#name, name, ##__VA_ARGS__)
 
 int main() {
-  for (const char *variable : {"SEED", "FAIL", "POISON", "CALLS", "COMPUTE", "MEMORY"})
+  for (const char *variable : {"SEED", "FAIL", "POISON", "CALLS", "COMPUTE", "MEMORY", "PROTECT"})
     unsetenv((std::string("MARQUEE_SIMT_") + variable).c_str());
   CASE(work_waits_for_somebody_who_waits);
   CASE(copies_land_late);
@@ -391,6 +405,7 @@ int main() {
   CASE(events_measure_what_lies_between_them);
   CASE(the_default_stream_is_in_order_with_ordinary_ones);
   CASE(graphs_run_what_was_captured);
+  CASE(host_code_cannot_touch_device_memory);
   CASE(misuse_is_found);
   CASE(launches_beyond_the_limits_are_refused, "MARQUEE_SIMT_COMPUTE", "80");
   for (int n = 1; n <= N_CALLS; n++) {
