@@ -33,9 +33,9 @@ uint32_t simt_checks(void);
 /* Order of blocks, warps and fibers, addresses of allocations, how late copies land. */
 void simt_set_seed(uint64_t seed);
 uint64_t simt_seed(void);
-/* Runs run(context) under the seeds 0 .. n_seeds - 1 and compares the n_bytes at `result` (the emulator's device memory
- * may be read directly) with what seed 0 left there. 0 if they never differ, else the first seed under which they do.
- * run sets up its inputs and waits for the device. The seed is put back. */
+/* Runs run(context) under the seeds 0 .. n_seeds - 1 and compares the n_bytes at `result` (host memory that run fills)
+ * with what seed 0 left there. 0 if they never differ, else the first seed under which they do. The seed is put back.
+ */
 uint64_t simt_differing_seed(void (*run)(void *), void *context, const void *result, size_t n_bytes, uint64_t n_seeds);
 /* Allowed excess of counted or stated bytes over the other, for SIMT_CHECK_COST: 0 means equal. */
 void simt_set_cost_tolerance(double fraction);

@@ -206,6 +206,16 @@ template <bool BUG> __global__ void barrier_counts_differ(uint32_t *y) {
   y[i] = 1;
 }
 
+/* An arrival that nobody waits for. */
+template <bool BUG> __global__ void barrier_left_half_full(uint32_t *y) {
+  const int i = static_cast<int>(threadIdx.x);
+  if (i < 64)
+    ptx::barrier_arrive(1, THREADS);
+  else if (!BUG)
+    ptx::barrier_sync(1, THREADS);
+  y[i] = 1;
+}
+
 template <bool BUG> __global__ void shuffle_in_half_a_warp(uint32_t *y) {
   const int i = static_cast<int>(threadIdx.x);
   uint32_t v = 1;
@@ -406,12 +416,13 @@ const planted_kernel planted_kernels[] = {
     PLANTED(barrier_divergent, SIMT_CHECK_DIVERGENCE, false, 1, THREADS, 0, m.output),
     PLANTED(barrier_after_return, SIMT_CHECK_DIVERGENCE, false, 1, THREADS, 0, m.output),
     PLANTED(barrier_counts_differ, SIMT_CHECK_DIVERGENCE, false, 1, THREADS, 0, m.output),
+    PLANTED(barrier_left_half_full, SIMT_CHECK_DIVERGENCE, false, 1, THREADS, 0, m.output),
     PLANTED(shuffle_in_half_a_warp, SIMT_CHECK_DIVERGENCE, false, 1, THREADS, 0, m.output),
     PLANTED(collectives_differ, SIMT_CHECK_DIVERGENCE, false, 1, THREADS, 0, m.output),
     PLANTED(copy_wait_missing, SIMT_CHECK_IN_FLIGHT, false, 1, THREADS, 4096, m.input, m.output),
     PLANTED(copy_wait_count, SIMT_CHECK_IN_FLIGHT, false, 1, THREADS, 4096, m.input, m.output),
-    PLANTED(copy_barrier_missing, SIMT_CHECK_RACE | SIMT_CHECK_UNWRITTEN | SIMT_CHECK_IN_FLIGHT, false, 1, THREADS, 4096,
-            m.input, m.output),
+    PLANTED(copy_barrier_missing, SIMT_CHECK_RACE | SIMT_CHECK_UNWRITTEN | SIMT_CHECK_IN_FLIGHT, false, 1, THREADS,
+            4096, m.input, m.output),
     PLANTED(copy_begun_early, SIMT_CHECK_RACE | SIMT_CHECK_IN_FLIGHT, false, 1, THREADS, 4096, m.input, m.output),
     PLANTED(copy_misaligned, SIMT_CHECK_ALIGNMENT, false, 1, THREADS, 4096, m.input, m.output),
     PLANTED(ldmatrix_too_early, SIMT_CHECK_RACE | SIMT_CHECK_UNWRITTEN, false, 1, 32, 4096, m.input, m.output),

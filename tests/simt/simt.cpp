@@ -608,6 +608,10 @@ static void run_block(uint3 index, const launch_data &data) {
       report_deadlock();
     break;
   }
+  for (int id = 0; id < N_BARRIERS && !is_failed; id++)
+    if (barriers[id].n_arrived > 0)
+      report_for(nullptr, SIMT_CHECK_DIVERGENCE, "the block ends with %d of %d arrivals at barrier %d",
+                 barriers[id].n_arrived, barriers[id].n_expected, id);
   if (!is_failed)
     async_block_end();
   for (int i = 0; i < this_block.n_warps && !is_failed; i++)

@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <vector>
 
 enum { N_SEEDS = 8 };
 
@@ -34,11 +35,12 @@ static void prepare(void) {
   memory.host = static_cast<uint32_t *>(malloc(N_PLANTED * 4));
   if (memory.input == nullptr || memory.output == nullptr || memory.counters == nullptr || memory.host == nullptr)
     abort();
+  std::vector<uint32_t> words(N_PLANTED);
   for (uint32_t i = 0; i < N_PLANTED; i++)
-    memory.input[i] = i * 2654435761u;
-  memset(memory.counters, 0, 64 * 4);
-  simt::arena_set_written(memory.input, N_PLANTED * 4, true);
-  simt::arena_set_written(memory.counters, 64 * 4, true);
+    words[i] = i * 2654435761u;
+  if (cudaMemcpy(memory.input, words.data(), N_PLANTED * 4, cudaMemcpyHostToDevice) != cudaSuccess ||
+      cudaMemset(memory.counters, 0, 64 * 4) != cudaSuccess)
+    abort();
 }
 
 /* Also ends what a finding leaves: a device on which nothing runs any more. */
@@ -87,11 +89,9 @@ struct order_run {
 static void run_once(void *context) {
   order_run *run = static_cast<order_run *>(context);
   prepare();
-  memset(memory.output, 0, N_PLANTED * 4);
-  simt::arena_set_written(memory.output, N_PLANTED * 4, true);
+  cudaMemset(memory.output, 0, N_PLANTED * 4);
   run->kernel->launch(memory, run->has_bug);
-  cudaDeviceSynchronize();
-  memcpy(run->result, memory.output, sizeof run->result);
+  cudaMemcpy(run->result, memory.output, sizeof run->result, cudaMemcpyDeviceToHost);
   finish();
 }
 

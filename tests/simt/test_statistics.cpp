@@ -83,8 +83,7 @@ static void bank_conflicts_of_matrix_rows() {
 static void bytes_are_counted_once_and_as_often_as_asked_for() {
   enum { N = 1000, BLOCKS = 5 };
   uint32_t *input = allocate(N * 4);
-  memset(input, 1, N * 4);
-  simt::arena_set_written(input, N * 4, true);
+  cudaMemset(input, 1, N * 4);
   uint32_t *output = allocate(BLOCKS * N);
   for (int turn = 0; turn < 2; turn++) { /* a later launch counts afresh */
     const simt_statistics s = run(launch_rereads(BLOCKS, N, input, reinterpret_cast<uint8_t *>(output)));
