@@ -269,6 +269,7 @@ static void the_encoder_keeps_the_rules_of_the_driver() {
   TAKEN(r.type = CU_TENSOR_MAP_DATA_TYPE_FLOAT32; r.box[0] = 32);
   REFUSED(r.rank = 0);
   REFUSED(r.rank = 6);
+  EXPECT(strstr(simt::tensor_map_error(), "rank 6") != nullptr, "%s", simt::tensor_map_error());
   REFUSED(r.map_offset = 32);
   REFUSED(r.address_offset = 8);
   REFUSED(r.size[1] = 0);
