@@ -2,8 +2,8 @@
 #ifndef MQ_KERNELS_CUDA_LAUNCH_CUH
 #define MQ_KERNELS_CUDA_LAUNCH_CUH
 
-/* What a launch moves and computes, said by whoever launches it: the trace and `marquee bench` show it, and the emulator
- * counts and compares. Bytes are those that have to cross the memory bus: every input once, every output once,
+/* What a launch moves and computes, said by whoever launches it: the trace and `marquee bench` show it, and the
+ * emulator counts and compares. Bytes are those that have to cross the memory bus: every input once, every output once,
  * whatever the kernel reads again from caches. */
 struct kernel_cost {
   const char *name; /* of the kernel, as docs/kernels.md lists it; a literal */
@@ -38,8 +38,8 @@ cudaError_t launch(const kernel_cost &cost, void (*kernel)(Parameters...), dim3 
 }
 
 /* For an allocator within device memory (backend_cuda.cu): a piece begins or ends its life, in the order of the stream.
- * The emulator then holds accesses to the piece's own bounds, with a gap behind it, and knows that it holds nothing yet.
- * On a GPU nothing happens. */
+ * The emulator then holds accesses to the piece's own bounds, with a gap behind it, and knows that it holds nothing
+ * yet. On a GPU nothing happens. */
 #ifdef MQ_SIMT
 enum { MEMORY_GAP_BYTES = 256 };
 #else
