@@ -109,11 +109,12 @@ inline case_result case_stored(int how, int bug) {
   return compare(launch_stored(nullptr, on_device_a, map_of(on_device_b, 128, 64, 64), c, how, bug), c, expected);
 }
 
-inline case_result case_bulk(int row_bytes, int offset) {
+inline case_result case_bulk(int row_bytes, int offset, bool is_source_short = false) {
   std::vector<uint32_t> from(static_cast<size_t>(row_bytes) / 4 * 5);
   for (uint32_t &x : from)
     x = random_u32();
-  uint32_t *const on_device = to_device(from), *const to = to_device(std::vector<uint32_t>(from.size()));
+  const std::vector<uint32_t> allocated(from.begin(), from.end() - (is_source_short ? 1 : 0));
+  uint32_t *const on_device = to_device(allocated), *const to = to_device(std::vector<uint32_t>(from.size()));
   return compare(launch_bulk(nullptr, on_device, to, 5, row_bytes, offset), to, from);
 }
 

@@ -211,6 +211,9 @@ static void copies_from_beyond_and_to_crooked_places_are_reported() {
     o = with_findings(case_ring(BUG_NONE, true));
     EXPECT(o.found == 0, "tensor beyond its allocation, check off: %x", o.found);
     begin(seed, all);
+    o = with_findings(case_bulk(64, 0, true));
+    EXPECT(o.found == SIMT_CHECK_BOUNDS, "bulk copy beyond its allocation: %x", o.found);
+    begin(seed, all);
     o = with_findings(case_bulk(64, 8));
     EXPECT(o.found == SIMT_CHECK_ALIGNMENT, "bulk copy to a crooked place: %x", o.found);
     begin(seed, all);
