@@ -30,7 +30,7 @@ struct first_pass {
 };
 
 /* Items of a tile, on this device. */
-int mq_cuda_first_pass_tile(const mq_backend *backend);
+int mq_cuda_first_pass_tile(const mq_backend *backend, int n_chunks);
 mq_status mq_cuda_first_pass(mq_backend *backend, const first_pass *pass);
 
 #endif

@@ -7,12 +7,15 @@
  *
  *   sm_80: tiles of 128 items, 4 warps of 32 x 128 (mma.m16n8k16), queries and items through two stages of 64 columns
  *     (cp.async, 16-byte pieces xored with the row), two blocks per SM.
- *   sm_90a: tiles of 256 items, two consumer warpgroups of 64 x 256 (wgmma), one producer thread (TMA, swizzle 128).
- * Queries stay in shared memory up to C = 384, above they come with every stage. While one warpgroup compares and
- * keeps, the other one multiplies; the ring lets them drift apart by its stages. Bound by the tensor cores: flops 2 U N
- * C. Bytes: queries, items and bounds once, plus the candidates, whose number is the data's (docs/kernels.md; about k
- * (1 + ln(N / k)) entries of 12 bytes per list written, the best k read back). Oracle: mq_oracle_top_k in topk_cpu.c,
- * through the second pass. */
+ *
+ *   sm_90a: two consumer warpgroups of 64 queries, one producer thread (TMA, swizzle 128). Queries stay in shared
+ * memory up to C = 384, with tiles of 128 items: then the ring holds a whole tile, and one warpgroup can multiply it
+ * while the other one compares and keeps (a stage is free once both have read it). Above, queries come with every
+ * stage, and tiles of 256 items make the best of them.
+ *
+ * Bound by the tensor cores: flops 2 U N C. Bytes: queries, bf16 items and a tile's bounds once, plus the candidates,
+ * whose number is the data's: for each list about k (1 + ln(N / k)) entries of 12 bytes are written, and those that a
+ * full list keeps once more. Oracle: mq_oracle_top_k in topk_cpu.c, through the second pass. */
 #include "kernels/cuda/heuristics.h"
 #include "kernels/topk/candidates.cuh"
 
@@ -116,8 +119,7 @@ __global__ void __launch_bounds__(32 * WARPS_80, 2) first_pass_sm80(const first_
 
 /* ---- sm_90a ---- */
 
-constexpr int ITEMS_90 = TOP_K_ITEMS_SM90, CONSUMERS = 2, MAX_STAGES = 8;
-constexpr int Q_CHUNK_BYTES = ROWS * CHUNK_BYTES, ITEM_CHUNK_BYTES = ITEMS_90 * CHUNK_BYTES;
+constexpr int CONSUMERS = 2, MAX_STAGES = 8, Q_CHUNK_BYTES = ROWS * CHUNK_BYTES;
 constexpr int BARRIER_BYTES = (2 * MAX_STAGES + 2) * 8;
 constexpr int FIXED_BYTES_90 = 4 * CONSUMERS * SCRATCH_BYTES + BARRIER_BYTES;
 
@@ -144,6 +146,7 @@ __device__ __forceinline__ shared_90 shared_90_of(const ring_90 &ring, int n_chu
 }
 
 /* One thread. */
+template <int ITEMS>
 __device__ __forceinline__ void produce(const CUtensorMap *q_map, const CUtensorMap *item_map, const first_pass &p,
                                         const ring_90 &ring, const shared_90 &s, int first_query, int64_t first_tile,
                                         int64_t end_tile) {
@@ -159,9 +162,9 @@ __device__ __forceinline__ void produce(const CUtensorMap *q_map, const CUtensor
       char *to = s.stages + stage * ring.stage_bytes;
       ptx::mbarrier_wait(&s.empty[stage], parity);
       ptx::mbarrier_arrive_expect(&s.full[stage], static_cast<uint32_t>(ring.stage_bytes));
-      ptx::tma_load_2d(to, item_map, chunk * CHUNK, static_cast<int32_t>(tile * ITEMS_90), &s.full[stage]);
+      ptx::tma_load_2d(to, item_map, chunk * CHUNK, static_cast<int32_t>(tile * ITEMS), &s.full[stage]);
       if (!ring.is_resident)
-        ptx::tma_load_2d(to + ITEM_CHUNK_BYTES, q_map, chunk * CHUNK, first_query, &s.full[stage]);
+        ptx::tma_load_2d(to + ITEMS * CHUNK_BYTES, q_map, chunk * CHUNK, first_query, &s.full[stage]);
       if (++stage == ring.n_stages) {
         stage = 0;
         parity ^= 1;
@@ -170,6 +173,7 @@ __device__ __forceinline__ void produce(const CUtensorMap *q_map, const CUtensor
 }
 
 /* A warpgroup: queries first_query .. + 63, which are `half` (0, 1) of the block's. */
+template <int ITEMS>
 __device__ __forceinline__ void consume(const first_pass &p, const ring_90 &ring, const shared_90 &s, int half,
                                         int first_query, int split, int64_t first_tile, int64_t end_tile) {
   const int lane = ptx::lane_id(), warp = ptx::warp_id() & 3;
@@ -181,21 +185,21 @@ __device__ __forceinline__ void consume(const first_pass &p, const ring_90 &ring
     ptx::mbarrier_wait(s.q_full, 0);
   int stage = 0;
   uint32_t parity = 0;
-  float acc[ITEMS_90 / 2];
+  float acc[ITEMS / 2];
   for (int64_t tile = first_tile; tile < end_tile; tile++) {
     const float4 most = p.tile_bound[tile];
     int before = 0;
 #pragma unroll 1
     for (int chunk = 0; chunk < p.n_chunks; chunk++) {
       const char *item_chunk = s.stages + stage * ring.stage_bytes;
-      const char *q_chunk = ring.is_resident ? s.q + chunk * Q_CHUNK_BYTES : item_chunk + ITEM_CHUNK_BYTES;
+      const char *q_chunk = ring.is_resident ? s.q + chunk * Q_CHUNK_BYTES : item_chunk + ITEMS * CHUNK_BYTES;
       const uint64_t a = ptx::wgmma_descriptor(q_chunk + half * (Q_CHUNK_BYTES / 2), 16, 1024, ptx::SWIZZLE_128);
       const uint64_t b = ptx::wgmma_descriptor(item_chunk, 16, 1024, ptx::SWIZZLE_128);
       ptx::mbarrier_wait(&s.full[stage], parity);
       ptx::wgmma_fence();
 #pragma unroll
       for (int kk = 0; kk < CHUNK / 16; kk++) /* 32 bytes on: 2 in units of 16 */
-        ptx::wgmma_ss<ITEMS_90>(acc, a + 2 * kk, b + 2 * kk, chunk + kk > 0);
+        ptx::wgmma_ss<ITEMS>(acc, a + 2 * kk, b + 2 * kk, chunk + kk > 0);
       ptx::wgmma_commit();
       ptx::wgmma_wait<1>(); /* the stage before is read */
       if (chunk > 0 && lane == 0)
@@ -209,13 +213,14 @@ __device__ __forceinline__ void consume(const first_pass &p, const ring_90 &ring
     ptx::wgmma_wait<0>();
     if (lane == 0)
       ptx::mbarrier_arrive(&s.empty[before]);
-    candidates_collect<ITEMS_90>(acc, p, rows, scratch, first_query, 0, split, tile, most);
+    candidates_collect<ITEMS>(acc, p, rows, scratch, first_query, 0, split, tile, most);
   }
   candidates_end(p, rows, scratch, first_query, 16, split);
 }
 
 #endif /* MQ_HAS_SM90A */
 
+template <int ITEMS>
 __global__ void __launch_bounds__(128 * (1 + CONSUMERS), 1)
     first_pass_sm90(const __grid_constant__ CUtensorMap q_map, const __grid_constant__ CUtensorMap item_map,
                     const first_pass p, const ring_90 ring) {
@@ -223,7 +228,7 @@ __global__ void __launch_bounds__(128 * (1 + CONSUMERS), 1)
   const shared_90 s = shared_90_of(ring, p.n_chunks);
   const int warp = ptx::warp_id();
   const int first_query = static_cast<int>(blockIdx.x) * ROWS, split = static_cast<int>(blockIdx.y);
-  const int64_t first_tile = split * p.tiles_per_split, n_tiles = (p.n_items + ITEMS_90 - 1) / ITEMS_90;
+  const int64_t first_tile = split * p.tiles_per_split, n_tiles = (p.n_items + ITEMS - 1) / ITEMS;
   const int64_t end_tile = first_tile + p.tiles_per_split < n_tiles ? first_tile + p.tiles_per_split : n_tiles;
   if (threadIdx.x == 0) {
     for (int i = 0; i < ring.n_stages; i++) {
@@ -237,11 +242,11 @@ __global__ void __launch_bounds__(128 * (1 + CONSUMERS), 1)
   if (warp < 4) {
     ptx::registers_decrease<40>();
     if (warp == 0 && ptx::elect_one())
-      produce(&q_map, &item_map, p, ring, s, first_query, first_tile, end_tile);
+      produce<ITEMS>(&q_map, &item_map, p, ring, s, first_query, first_tile, end_tile);
   } else {
     ptx::registers_increase<232>();
     const int half = warp / 4 - 1;
-    consume(p, ring, s, half, first_query + 64 * half, split, first_tile, end_tile);
+    consume<ITEMS>(p, ring, s, half, first_query + 64 * half, split, first_tile, end_tile);
   }
 #else
   (void)q_map, (void)item_map, (void)p, (void)ring;
@@ -277,18 +282,21 @@ mq_status tensor_map(CUtensorMap *map, const __nv_bfloat16 *x, int64_t n_rows, i
 
 } /* namespace */
 
-int mq_cuda_first_pass_tile(const mq_backend *backend) {
-  return backend->has_wgmma ? ITEMS_90 : ITEMS_80;
+int mq_cuda_first_pass_tile(const mq_backend *backend, int n_chunks) {
+  if (!backend->has_wgmma)
+    return ITEMS_80;
+  return n_chunks <= TOP_K_RESIDENT_CHUNKS ? TOP_K_ITEMS_SM90_RESIDENT : TOP_K_ITEMS_SM90;
 }
 
 mq_status mq_cuda_first_pass(mq_backend *backend, const first_pass *pass) {
   const int64_t width = static_cast<int64_t>(CHUNK) * pass->n_chunks;
-  const int64_t n_tiles = (pass->n_items + mq_cuda_first_pass_tile(backend) - 1) / mq_cuda_first_pass_tile(backend);
+  const int items = mq_cuda_first_pass_tile(backend, pass->n_chunks);
+  const int64_t n_tiles = (pass->n_items + items - 1) / items;
   kernel_cost cost = {"top_k_first_pass_sm80", 0, 0, 2 * pass->n_queries * pass->n_items * pass->item_stride};
   cost.bytes_read = pass->n_queries * (width * 2 + 8) + pass->n_items * pass->item_stride * 2 +
                     n_tiles * static_cast<int64_t>(sizeof(float4));
   if (pass->bias)
-    cost.bytes_read += n_tiles * mq_cuda_first_pass_tile(backend) * 4;
+    cost.bytes_read += n_tiles * items * 4;
   cost.bytes_written = static_cast<int64_t>(pass->n_queries) * pass->n_splits * 4;
   const dim3 grid(static_cast<unsigned>((pass->n_queries + ROWS - 1) / ROWS), static_cast<unsigned>(pass->n_splits));
   if (!backend->has_wgmma)
@@ -297,16 +305,18 @@ mq_status mq_cuda_first_pass(mq_backend *backend, const first_pass *pass) {
   CUtensorMap q_map, item_map;
   mq_status status;
   if ((status = tensor_map(&q_map, pass->q, pass->n_queries, width, ROWS)) != MQ_OK ||
-      (status = tensor_map(&item_map, pass->items, pass->n_items, pass->item_stride, ITEMS_90)) != MQ_OK)
+      (status = tensor_map(&item_map, pass->items, pass->n_items, pass->item_stride, items)) != MQ_OK)
     return status;
   ring_90 ring;
   ring.is_resident = pass->n_chunks <= TOP_K_RESIDENT_CHUNKS;
-  ring.stage_bytes = ITEM_CHUNK_BYTES + (ring.is_resident ? 0 : Q_CHUNK_BYTES);
+  ring.stage_bytes = items * CHUNK_BYTES + (ring.is_resident ? 0 : Q_CHUNK_BYTES);
   const int q_bytes = ring.is_resident ? pass->n_chunks * Q_CHUNK_BYTES : 0;
   ring.n_stages = (backend->max_shared_bytes - FIXED_BYTES_90 - q_bytes) / ring.stage_bytes;
   ring.n_stages = ring.n_stages > MAX_STAGES ? MAX_STAGES : ring.n_stages;
   if (ring.n_stages < 2)
     return mq_cuda_fail(MQ_INTERNAL, "top_k: %d bytes of shared memory are too few", backend->max_shared_bytes);
-  return mq_cuda_launch(backend, cost, first_pass_sm90, grid, 128 * (1 + CONSUMERS),
-                        q_bytes + ring.n_stages * ring.stage_bytes + FIXED_BYTES_90, q_map, item_map, *pass, ring);
+  return mq_cuda_launch(
+      backend, cost, ring.is_resident ? first_pass_sm90<TOP_K_ITEMS_SM90_RESIDENT> : first_pass_sm90<TOP_K_ITEMS_SM90>,
+      grid, 128 * (1 + CONSUMERS), q_bytes + ring.n_stages * ring.stage_bytes + FIXED_BYTES_90, q_map, item_map, *pass,
+      ring);
 }

@@ -423,12 +423,13 @@ mq_status mq_cuda_top_k(mq_backend *backend, const mq_top_k_args *args) {
                         static_cast<long long>(items->n), static_cast<long long>(items->k), MAX_WIDTH);
   if (args->n_queries == 0)
     return MQ_OK;
-  const int tile_items = mq_cuda_first_pass_tile(backend), rows = 128;
+  const int n_chunks = static_cast<int>((items->k + 63) / 64), rows = 128;
+  const int tile_items = mq_cuda_first_pass_tile(backend, n_chunks);
   const int64_t n_tiles = (items->n + tile_items - 1) / tile_items;
   first_pass first = {};
   first.k = args->k;
   first.n_items = items->n;
-  first.n_chunks = static_cast<int>((items->k + 63) / 64);
+  first.n_chunks = n_chunks;
   first.capacity = top_k_capacity(args->k);
   first.is_eager = args->k == 1 && !args->allowed && !args->exclude_offsets;
   first.items = items->bf16;
