@@ -109,8 +109,7 @@ struct matrix_row {
 };
 
 /* A matrix of 8 rows of 16 bytes is one wavefront if the rows lie in different groups of four banks. */
-static void count_rows(warp *w, int n_matrices, const uint32_t *offsets) {
-  (void)w;
+static void count_rows(int n_matrices, const uint32_t *offsets) {
   for (int m = 0; m < n_matrices; m++) {
     uint8_t n_in_group[8] = {0};
     uint32_t n_most = 0;
@@ -137,7 +136,7 @@ template <int N> static void count_matrices(warp *w) {
   uint32_t offsets[8 * N];
   for (int lane = 0; lane < 8 * N; lane++)
     offsets[lane] = at_meeting<row_and_place>(w, lane).offset;
-  count_rows(w, N, offsets);
+  count_rows(N, offsets);
 }
 
 uint4_vector ldmatrix(int n_matrices, bool is_transposed, const void *row) {
