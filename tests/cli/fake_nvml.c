@@ -1,5 +1,6 @@
-/* fake_nvml: stands in for libnvidia-ml.so.1 (MARQUEE_NVML), so that the health and energy of GPUs are tested without one.
- * FAKE_NVML: "sick" has memory errors and rows waiting to be remapped, "old" lacks its counters, "broken" does not start. */
+/* fake_nvml: stands in for libnvidia-ml.so.1 (MARQUEE_NVML), so that the health and energy of GPUs are tested without
+ * one. FAKE_NVML: "sick" has memory errors and rows waiting to be remapped, "old" lacks its counters, "broken" does not
+ * start. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>

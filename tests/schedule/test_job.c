@@ -135,7 +135,8 @@ static const bad_file bad_files[] = {
      "job.yaml:2: inputs.histories[0].format: \"movielense\" is none of auto, csv, tsv, jsonl, json, movielens: did "
      "you "
      "mean \"movielens\"?\n"
-     "job.yaml:3: models.encoder.dtype: \"float23\" is none of auto, float32, bfloat16, int8, float8_e4m3: did you mean "
+     "job.yaml:3: models.encoder.dtype: \"float23\" is none of auto, float32, bfloat16, int8, float8_e4m3: did you "
+     "mean "
      "\"float32\"?"},
     {"name: x\ninputs: {titles: {path: a}, histories: {path: b, map: {path: c, from: d}}}\n"
      "models: {encoder: {path: m}}\noutput: {path: o}\n",
