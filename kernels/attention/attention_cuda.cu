@@ -116,21 +116,18 @@ __device__ __forceinline__ uint32_t (&two(uint32_t *v))[2] {
   return *reinterpret_cast<uint32_t(*)[2]>(v);
 }
 
-/* One tile of 64 keys for M strips, which share every fragment of it: row i of the first strip sees n_keys + step * i
- * of them, n_valid at most. TRIM, for one strip: what none of its rows sees is left out, 16 keys at a time. */
-template <int D, int M, bool HELD, bool TRIM>
+/* The first 16 * GROUPS keys of a tile for M strips, which share every fragment of it: row i of the first strip sees
+ * n_keys + step * i of them, n_valid at most. */
+template <int D, int M, bool HELD, int GROUPS>
 __device__ __forceinline__ void strips_attend(strip<D> *t, const query_rows<D, M, HELD> &q, char *keys, char *values,
                                               float scale_log2, int n_keys, int step, int n_valid) {
-  static_assert(M == 1 || !TRIM, "strips see different keys");
   const int lane = ptx::lane_id();
   const lane_rows<D> key_rows(lane / 16 * 8 + lane % 8, lane / 8 % 2), value_rows(lane % 16, lane / 16);
-  const int n_last = n_keys + step * 15;
-  const int n_seen = TRIM ? (n_last < n_valid ? n_last : n_valid) : KEYS;
-  float s[M][KEYS / 2];
+  float s[M][8 * GROUPS];
 #pragma unroll
   for (int m = 0; m < M; m++)
 #pragma unroll
-    for (int i = 0; i < KEYS / 2; i++)
+    for (int i = 0; i < 8 * GROUPS; i++)
       s[m][i] = 0.0f;
 #pragma unroll
   for (int i = 0; i < D / 16; i++) {
@@ -139,9 +136,7 @@ __device__ __forceinline__ void strips_attend(strip<D> *t, const query_rows<D, M
     for (int m = 0; m < M; m++)
       q.get(a[m], m, i);
 #pragma unroll
-    for (int g = 0; g < KEYS / 16; g++) {
-      if (TRIM && 16 * g >= n_seen)
-        continue;
+    for (int g = 0; g < GROUPS; g++) {
       uint32_t b[4];
       ptx::ldmatrix_x4(b, key_rows.at(keys, g, i));
 #pragma unroll
@@ -154,19 +149,17 @@ __device__ __forceinline__ void strips_attend(strip<D> *t, const query_rows<D, M
 #pragma unroll
   for (int m = 0; m < M; m++) {
     float correction[2];
-    if (n_keys < KEYS || n_valid < KEYS)
-      mask_tile<KEYS / 8>(s[m], n_keys + step * 16 * m, step, n_valid);
-    softmax_tile<KEYS / 8>(s[m], TRIM ? (n_seen + 15) / 16 * 16 : KEYS, scale_log2, t[m].state, correction);
+    if (n_keys < 16 * GROUPS || n_valid < 16 * GROUPS)
+      mask_tile<2 * GROUPS>(s[m], n_keys + step * 16 * m, step, n_valid);
+    softmax_tile<2 * GROUPS>(s[m], scale_log2, t[m].state, correction);
     rescale<D / 8>(t[m].o, correction);
   }
 #pragma unroll
-  for (int g = 0; g < KEYS / 16; g++) {
-    if (TRIM && 16 * g >= n_seen)
-      continue;
+  for (int g = 0; g < GROUPS; g++) {
     uint32_t p[M][4];
 #pragma unroll
     for (int m = 0; m < M; m++)
-      pack_weights<KEYS / 8>(s[m], g, p[m]);
+      pack_weights<2 * GROUPS>(s[m], g, p[m]);
 #pragma unroll
     for (int i = 0; i < D / 16; i++) {
       uint32_t b[4];
@@ -217,11 +210,20 @@ __global__ void __launch_bounds__(32 * ATTENTION_SHORT_WARPS, attention_tiles_of
     for (int key = 0; key < end; key += KEYS) {
       const int first = i_kv_head * head_bytes + key * shared_rows<D>::BYTES, n_valid = item.length - key;
       const int n_keys = args.is_causal ? row - key + 1 : n_valid;
-      if (n_keys >= KEYS && n_valid >= KEYS)
-        strips_attend<D, 1, true, false>(t, q, keys + first, values + first, args.scale_log2, KEYS, 0, KEYS);
-      else
-        strips_attend<D, 1, true, true>(t, q, keys + first, values + first, args.scale_log2, n_keys, args.is_causal,
-                                        n_valid);
+      char *k = keys + first, *v = values + first;
+      switch ((end - key + 15) / 16) { /* of 16 keys that any row sees */
+      case 1:
+        strips_attend<D, 1, true, 1>(t, q, k, v, args.scale_log2, n_keys, args.is_causal, n_valid);
+        break;
+      case 2:
+        strips_attend<D, 1, true, 2>(t, q, k, v, args.scale_log2, n_keys, args.is_causal, n_valid);
+        break;
+      case 3:
+        strips_attend<D, 1, true, 3>(t, q, k, v, args.scale_log2, n_keys, args.is_causal, n_valid);
+        break;
+      default:
+        strips_attend<D, 1, true, KEYS / 16>(t, q, k, v, args.scale_log2, n_keys, args.is_causal, n_valid);
+      }
     }
     strip_store(t[0], args, item.first + row, head, item.length - row);
   }
@@ -276,9 +278,9 @@ __global__ void __launch_bounds__(tiles_shape<D>::N_THREADS, tiles_shape<D>::BLO
     load(tile + shape::STAGES - 1); /* into the stage that the last barrier freed */
     char *stage = ring + tile % shape::STAGES * 2 * shape::TILE_BYTES;
     if (tile * KEYS < row_end)
-      strips_attend<D, shape::M, shape::M == 1, false>(t, q, stage, stage + shape::TILE_BYTES, args.scale_log2,
-                                                       args.is_causal ? row - tile * KEYS + 1 : KEYS, args.is_causal,
-                                                       item.length - tile * KEYS);
+      strips_attend<D, shape::M, shape::M == 1, KEYS / 16>(t, q, stage, stage + shape::TILE_BYTES, args.scale_log2,
+                                                           args.is_causal ? row - tile * KEYS + 1 : KEYS,
+                                                           args.is_causal, item.length - tile * KEYS);
     if (++tile == n_tiles)
       break;
     ptx::cp_async_wait<shape::STAGES - 2>();

@@ -216,7 +216,7 @@ __device__ __forceinline__ void consume(const attention_item *items, int begin, 
       const int n_keys = args.is_causal ? warp_row + 1 : n_valid; /* that the warp's first row sees: the diagonal */
       mask_tile<KEYS / 8>(s, n_keys, args.is_causal, n_valid);
     }
-    softmax_tile<KEYS / 8>(s, KEYS, args.scale_log2, state, correction);
+    softmax_tile<KEYS / 8>(s, args.scale_log2, state, correction);
 #pragma unroll
     for (int g = 0; g < KEYS / 16; g++)
       pack_weights<KEYS / 8>(s, g, p[g]);
@@ -243,7 +243,7 @@ __device__ __forceinline__ void consume(const attention_item *items, int begin, 
         ptx::barrier_arrive(other_turn, 2 * WARPGROUP);
       ptx::wgmma_wait<1>();
       let_go(&bars->k_empty[place.stage]);
-      softmax_tile<KEYS / 8>(s, KEYS, args.scale_log2, state, correction);
+      softmax_tile<KEYS / 8>(s, args.scale_log2, state, correction);
       /* The next keys are waited for here, because the loop in it keeps ptxas from moving the exponentials behind the
        * wait for P V, where nothing would overlap with them. */
       if (tile + 1 < n_tiles)

@@ -69,20 +69,18 @@ template <int N> __device__ __forceinline__ void mask_tile(float (&s)[4 * N], in
   }
 }
 
-/* Scores to weights, in place, of the first n_columns (the other elements are left alone; pass 8 * N for all, which
- * unrolls). correction: what the row's earlier output has to be multiplied by. */
+/* Scores to weights, in place. correction: what the row's earlier output has to be multiplied by. */
 template <int N>
-__device__ __forceinline__ void softmax_tile(float (&s)[4 * N], int n_columns, float scale_log2, row_state &state,
+__device__ __forceinline__ void softmax_tile(float (&s)[4 * N], float scale_log2, row_state &state,
                                              float (&correction)[2]) {
 #pragma unroll
   for (int r = 0; r < 2; r++) {
     float even = state.largest[r], odd = even;
 #pragma unroll
-    for (int j = 0; j < N; j++)
-      if (8 * j < n_columns) {
-        even = fmaxf(even, s[4 * j + 2 * r]);
-        odd = fmaxf(odd, s[4 * j + 2 * r + 1]);
-      }
+    for (int j = 0; j < N; j++) {
+      even = fmaxf(even, s[4 * j + 2 * r]);
+      odd = fmaxf(odd, s[4 * j + 2 * r + 1]);
+    }
     float largest = fmaxf(even, odd);
     largest = fmaxf(largest, ptx::shuffle_xor(largest, 1));
     largest = fmaxf(largest, ptx::shuffle_xor(largest, 2));
@@ -94,13 +92,12 @@ __device__ __forceinline__ void softmax_tile(float (&s)[4 * N], int n_columns, f
     const float shift = -state.largest[r] * scale_log2;
     float even = state.sum[r] * correction[r], odd = 0.0f;
 #pragma unroll
-    for (int j = 0; j < N; j++)
-      if (8 * j < n_columns) {
-        s[4 * j + 2 * r] = ptx::exp2_approx(fmaf(s[4 * j + 2 * r], scale_log2, shift));
-        s[4 * j + 2 * r + 1] = ptx::exp2_approx(fmaf(s[4 * j + 2 * r + 1], scale_log2, shift));
-        even += s[4 * j + 2 * r];
-        odd += s[4 * j + 2 * r + 1];
-      }
+    for (int j = 0; j < N; j++) {
+      s[4 * j + 2 * r] = ptx::exp2_approx(fmaf(s[4 * j + 2 * r], scale_log2, shift));
+      s[4 * j + 2 * r + 1] = ptx::exp2_approx(fmaf(s[4 * j + 2 * r + 1], scale_log2, shift));
+      even += s[4 * j + 2 * r];
+      odd += s[4 * j + 2 * r + 1];
+    }
     state.sum[r] = even + odd;
   }
 }
