@@ -218,7 +218,7 @@ typedef struct mq_ops {
   mq_status (*upload)(mq_backend *backend, void *memory, const void *host_memory, size_t n_bytes);
   mq_status (*download)(mq_backend *backend, void *host_memory, const void *memory, size_t n_bytes);
   /* download in two steps, so that the next batch's work can be asked for in between: host_memory holds the bytes when
-   * fetch_wait has returned. At most 8 fetches are open at a time. */
+   * fetch_wait has returned; until then nothing may change `memory`. At most 8 fetches are open at a time. */
   mq_status (*fetch_start)(mq_backend *backend, void *host_memory, const void *memory, size_t n_bytes, int *ticket);
   mq_status (*fetch_wait)(mq_backend *backend, int ticket);
   mq_status (*copy)(mq_backend *backend, void *to, const void *from, size_t n_bytes); /* within the device */

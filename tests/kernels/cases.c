@@ -13,11 +13,16 @@ bool case_begin(cases *c, int level, const char *format, ...) {
   vsnprintf(c->name, sizeof c->name, format, list);
   va_end(list);
   c->random = mq_random_seed(mq_hash64(c->name, strlen(c->name), 1));
+  if (c->set_seed)
+    c->set_seed((uint64_t)c->n_seen);
+  c->n_findings_before = c->n_findings ? c->n_findings() : 0;
   c->is_failed = c->has_result = c->has_part = false;
   return true;
 }
 
 void case_end(cases *c) {
+  if (c->n_findings && c->n_findings() != c->n_findings_before)
+    case_fail(c, "the emulator's checker has %zu findings, on stderr", c->n_findings() - c->n_findings_before);
   for (size_t i = 0; i < c->n_memory; i++)
     c->ops->release(c->backend, c->memory[i]);
   for (size_t i = 0; i < c->n_host; i++)

@@ -53,6 +53,11 @@ typedef struct cases {
   mq_backend *cpu; /* the CPU backend, for results that have the same bits everywhere: mq_ops_cpu() */
   int level, i_shard, n_shards;
   case_plant plant;
+  /* Of the emulator (tests/simt/control.h), else NULL: each case has its own order of blocks, warps and fibers, and
+   * fails by whatever the checker finds in it. */
+  size_t (*n_findings)(void);
+  void (*set_seed)(uint64_t seed);
+  size_t n_findings_before;
 
   /* of the running case */
   mq_random random;
