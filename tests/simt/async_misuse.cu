@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(160, 1) misused(const __grid_constant__ CUtens
     ptx::registers_increase<128>();
   else if (misuse == MISUSE_REGISTERS_DIFFER && thread >= 96)
     ptx::registers_decrease<48>();
-  else
+  else if (misuse != MISUSE_REGISTERS_THREE_WARPS || thread >= 32)
     ptx::registers_decrease<40>();
 
   float d[2][8];

@@ -176,6 +176,7 @@ static const struct {
     {"20 registers", MISUSE_REGISTERS_NUMBER, SIMT_CHECK_WGMMA, "multiple of 8 in 24..256"},
     {"warps with different numbers of registers", MISUSE_REGISTERS_DIFFER, SIMT_CHECK_WGMMA, "in its place"},
     {"increase to less", MISUSE_REGISTERS_LESS, SIMT_CHECK_WGMMA, "the warp has"},
+    {"setmaxnreg by three warps", MISUSE_REGISTERS_THREE_WARPS, SIMT_CHECK_WGMMA, "by warps e of warpgroup 0 only"},
     {"wgmma by half a warpgroup", MISUSE_HALF_A_WARPGROUP, SIMT_CHECK_WGMMA | SIMT_CHECK_DIVERGENCE, "wgmma_wait"},
     {"a warp beyond the last warpgroup", MISUSE_FIFTH_WARP, SIMT_CHECK_WGMMA, "belongs to no warpgroup"},
 };
