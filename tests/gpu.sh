@@ -83,8 +83,14 @@ marquee=$build/marquee
 export MARQUEE_PLUGIN_DIR="$PWD/$build"
 step doctor 30 "$marquee" doctor --backend $backend || exit 1
 
-export MQ_TEST_BACKEND=$backend
-MQ_TEST_LEVEL=${MQ_TEST_LEVEL:-$([ -n "$rehearsal" ] && echo 1 || echo 2)} step cases 120 "$build/tests/test_backends" $backend
+# The instructions themselves, as the emulator understands them: its sm_90 kernels on the device.
+if [ -z "$rehearsal" ]; then
+  nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
+  step instructions 120 sh -euc "'$nvcc' -std=c++17 -fmad=false -gencode arch=compute_90a,code=sm_90a -I. -Iinclude \
+    tests/simt/device_async.cu tests/simt/async_kernels.cu -o '$build/device_async' && '$build/device_async'"
+fi
+
+MQ_TEST_LEVEL=${MQ_TEST_LEVEL:-$([ -n "$rehearsal" ] && echo 0 || echo 2)} step cases 120 "$build/tests/test_backends" $backend
 if [ -n "$rehearsal" ]; then
   echo '{"step":"sanitizer","result":"skipped: rehearsal","seconds":0}' >>"$results"
 elif command -v compute-sanitizer >/dev/null; then
