@@ -40,7 +40,7 @@ static const struct argp_option options[] = {
 static int parse_list(struct argp_state *state, const char *flag, const char *text, int *values) {
   int n = 0;
   for (const char *at = text; *at; n++) {
-    int64_t value;
+    int64_t value = 0;
     const size_t n_digits = strcspn(at, ",");
     if (n == MAX_SWEEP || !mq_parse_i64((mq_str){at, n_digits}, &value) || value < 1 || value > 1 << 20)
       argp_error(state, "--%s is \"%s\": expected at most %d numbers from 1 on, such as 1,8,64", flag, text,
