@@ -41,8 +41,8 @@ constexpr const attention_tiles *attention_tiles_of(int head_dim) {
 
 /* top_k (kernels/topk): items of a tile; up to how many chunks of 64 columns the queries stay in shared memory on sm_90
  * (128 queries by 384: 96 KiB, which leaves six stages of 128 items, a whole tile); entries of a candidate list, which
- * must hold what lies within rounding of the k-th besides the k, and is cut back each time it is full (the first 2k of N
- * are all kept, then about k ln(N / 2k)); threads and survivors of a query in the second pass. */
+ * must hold what lies within rounding of the k-th besides the k, and is cut back each time it is full (the first 2k of
+ * N are all kept, then about k ln(N / 2k)); threads and survivors of a query in the second pass. */
 constexpr int TOP_K_ITEMS_SM80 = 128, TOP_K_ITEMS_SM90_RESIDENT = 128, TOP_K_ITEMS_SM90 = 256;
 constexpr int TOP_K_RESIDENT_CHUNKS = 6;
 constexpr int TOP_K_MIN_TILES = 4; /* of a piece, when few queries make us cut the items */

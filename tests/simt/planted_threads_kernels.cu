@@ -94,7 +94,7 @@ template <bool BUG> __global__ void barrier_missing(const uint32_t *x, uint32_t 
   y[i] = s[THREADS - 1 - i];
 }
 
-/* A ring of two stages, filled one ahead: fine until it wraps, then a stage is filled while a slow warp still reads it. */
+/* A ring of two stages, filled one ahead: fine until it wraps, then a stage is filled while a slow warp reads it. */
 template <bool BUG> __global__ void barrier_missing_before_reuse(const uint32_t *x, uint32_t *y) {
   uint32_t *s = shared_words();
   const int i = static_cast<int>(threadIdx.x);
