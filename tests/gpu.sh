@@ -12,25 +12,27 @@ case "${1:-}" in
   sed -n '2,8s/^# \{0,1\}//p' "$0"
   exit 0
   ;;
+'' | --rehearse) ;;
+*)
+  echo "tests/gpu.sh: \"$1\" is none of its flags: sh tests/gpu.sh --help" >&2
+  exit 64
+  ;;
 esac
 cd "$(dirname "$0")/.."
 rehearsal=
 backend=cuda
 [ "${1:-}" = --rehearse ] && rehearsal=1 backend=cuda-emulated
-out=${OUT:-out/gpu}
-build=build/gpu
-python=${PYTHON:-python3}
-mkdir -p "$out" "$build"
-out=$(cd "$out" && pwd)
-results=$out/results.jsonl
-: >"$results"
-status=0
-begin=$(date +%s)
 
 if [ -z "$rehearsal" ] && ! nvidia-smi -L 2>/dev/null | grep -q GPU; then
   echo "tests/gpu.sh: there is no GPU here (nvidia-smi -L lists none): nothing was run, nothing was measured"
   exit 0
 fi
+out=${OUT:-out/gpu}
+build=build/gpu
+python=${PYTHON:-python3}
+mkdir -p "$build" "$out" && out=$(cd "$out" && pwd) && results=$out/results.jsonl && : >"$results" || exit 73
+status=0
+begin=$(date +%s)
 device=$([ -n "$rehearsal" ] && echo "rehearsal, not a GPU" || nvidia-smi --query-gpu=name --format=csv,noheader | head -1)
 echo "== $device"
 [ -n "$rehearsal" ] || nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit --format=csv
