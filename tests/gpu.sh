@@ -80,7 +80,10 @@ model=models/all-MiniLM-L6-v2
 generator=$(command -v ninja >/dev/null && echo Ninja || echo "Unix Makefiles")
 [ -n "$rehearsal" ] && cuda=AUTO || cuda=ON
 step configure 60 cmake -S . -B "$build" -G "$generator" -DCMAKE_BUILD_TYPE=Release "-DCMAKE_C_FLAGS_RELEASE=-O3" -DMARQUEE_CUDA=$cuda || exit 1
-step build 300 cmake --build "$build" -j "$(nproc)" || exit 1
+benches="gemm attention norm embed_norm pool history_pool topk kmeans convert"
+# shellcheck disable=SC2046
+step build ${BUILD_SECONDS:-300} cmake --build "$build" -j "$(nproc)" --target marquee test_backends \
+  "marquee_$(echo $backend | tr - _)" $(printf ' bench_%s' $benches) || exit 1
 marquee=$build/marquee
 export MARQUEE_PLUGIN_DIR="$PWD/$build"
 step doctor 30 "$marquee" doctor --backend $backend || exit 1
@@ -152,14 +155,9 @@ if runs:
     print(json.dumps({"op": "encoder", "case": sys.argv[2] + " texts", "seconds": best["seconds"], "texts_per_s": best["rows_per_s"],
                       "tokens_per_s": best["tokens"] / best["seconds"], "device": sys.argv[3], "note": "marquee embed, whole program"}))
 PYTHON
-for bench in "$build"/benchmarks/bench_*; do
-  name=$(basename "$bench")
-  case $name in
-  bench_gemm | bench_attention | bench_norm | bench_topk | bench_kmeans | bench_pool | bench_history_pool | bench_embed_norm | bench_convert)
-    step "$name" 60 "$bench" --backend $backend
-    grep -h '^{' "$out/$name.log" >>"$results"
-    ;;
-  esac
+for name in $benches; do
+  step "bench_$name" 60 "$build/benchmarks/bench_$name" --backend $backend
+  grep -h '^{' "$out/bench_$name.log" >>"$results"
 done
 if "$python" -c 'import torch' 2>/dev/null; then
   small=
