@@ -118,9 +118,10 @@ if [ -n "$rehearsal" ]; then
 fi
 export marquee model backend data titles viewers python out
 step quickstart 120 sh -euc '
+  printf "%064d\n" 7 >"$data/key"
   "$marquee" simulate --titles-file "$titles" --viewers "$viewers" --seed 7 --until 2026-11-23 --output "$data/input"
   for name in cpu "$backend"; do
-    "$marquee" run jobs/quickstart/job.yaml --date 2026-11-23 --backend "$name" --trace "$out/trace-$name.json" \
+    "$marquee" run jobs/quickstart/job.yaml --date 2026-11-23 --backend "$name" --trace "$out/trace-$name.json" --set "privacy.viewer_key=$data/key" \
       --set "output.path=$data/$name" --set "models.encoder.path=$PWD/$model" --set "inputs.titles[0].path=$(realpath "$titles")" \
       --set "inputs.viewers[0].path=$data/input/viewers.csv" --set "inputs.histories[0].path=$data/input/events.csv"
   done
@@ -155,9 +156,9 @@ if runs:
     print(json.dumps({"op": "encoder", "case": sys.argv[2] + " texts", "seconds": best["seconds"], "texts_per_s": best["rows_per_s"],
                       "tokens_per_s": best["tokens"] / best["seconds"], "device": sys.argv[3], "note": "marquee embed, whole program"}))
 PYTHON
-for name in $benches; do
-  step "bench_$name" 60 "$build/benchmarks/bench_$name" --backend $backend
-  grep -h '^{' "$out/bench_$name.log" >>"$results"
+for bench in $benches; do # not `name`: that is step's
+  step "bench_$bench" 60 "$build/benchmarks/bench_$bench" --backend $backend
+  grep -h '^{' "$out/bench_$bench.log" >>"$results"
 done
 if "$python" -c 'import torch' 2>/dev/null; then
   small=
