@@ -6,7 +6,8 @@
  *   Both rings have the same layout; a piece is free again when its second hop is done. Large uploads go in chunks.
  * fetch:   memory -> (fetch stream, behind an event of the compute stream) pinned slot -> host memory in fetch_wait
  * download: memory -> (compute stream) one of two pinned slots -> host memory, one chunk copied while the next lands
- * Nothing is allocated after open. */
+ * Nothing is allocated after open but pinned memory for fetches larger than any before: a slot grows to what it carries
+ * (the vectors of a pass of 65536 tokens have some 3 to 30 MiB), so a run stops growing after its first passes. */
 #include "kernels/cuda/state.h"
 
 #include <string.h>
@@ -15,7 +16,8 @@ namespace {
 
 constexpr size_t RING_BYTES = 16 << 20, CHUNK_BYTES = RING_BYTES / 4;
 constexpr int N_PIECES = 64, N_FETCHES = 8;
-constexpr size_t FETCH_BYTES = 4 << 20; /* larger fetches are downloads at once: rare, and never in a batch */
+constexpr size_t FETCH_BYTES = 4 << 20;       /* of a slot at first, and of a chunk of a download */
+constexpr size_t MOST_FETCH_BYTES = 64 << 20; /* a larger fetch is a download at once: no batch has one */
 
 struct ring_piece {
   size_t begin, end;
@@ -23,7 +25,8 @@ struct ring_piece {
 };
 
 struct fetch {
-  char *pinned;
+  char *pinned, *own; /* own: what it has grown to, instead of its piece of staging's; or NULL */
+  size_t capacity;
   void *host_memory;
   size_t n_bytes;
   cudaEvent_t ready, done;
@@ -71,6 +74,7 @@ mq_status mq_cuda_staging_open(mq_backend *backend) {
     if ((status = create_event(&each.ready)) != MQ_OK || (status = create_event(&each.done)) != MQ_OK)
       return status;
     each.pinned = slot;
+    each.capacity = FETCH_BYTES;
     slot += FETCH_BYTES;
   }
   for (landing &each : staging->landings) {
@@ -98,6 +102,8 @@ void mq_cuda_staging_close(mq_backend *backend) {
   for (const fetch &each : staging->fetches) {
     destroy_event(each.ready);
     destroy_event(each.done);
+    if (each.own)
+      cudaFreeHost(each.own);
   }
   for (const landing &each : staging->landings)
     destroy_event(each.landed);
@@ -200,6 +206,28 @@ mq_status mq_cuda_download(mq_backend *backend, void *host_memory, const void *m
   return status;
 }
 
+/* Makes a closed slot hold n_bytes if it can. Where pinned memory is short it stays as it is: that costs time only. */
+static mq_status grow(fetch *slot, size_t n_bytes) {
+  void *memory = nullptr;
+  size_t capacity = slot->capacity;
+  if (n_bytes <= capacity || n_bytes > MOST_FETCH_BYTES)
+    return MQ_OK;
+  while (capacity < n_bytes)
+    capacity *= 2;
+  const cudaError_t error = cudaHostAlloc(&memory, capacity, cudaHostAllocDefault);
+  if (error == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();
+    return MQ_OK;
+  }
+  if (error != cudaSuccess)
+    return mq_cuda_check(error, "pinned memory");
+  if (slot->own)
+    cudaFreeHost(slot->own);
+  slot->pinned = slot->own = static_cast<char *>(memory);
+  slot->capacity = capacity;
+  return MQ_OK;
+}
+
 mq_status mq_cuda_fetch_start(mq_backend *backend, void *host_memory, const void *memory, size_t n_bytes, int *ticket) {
   mq_cuda_staging *staging = backend->state->staging;
   const cudaStream_t fetch_stream = backend->state->fetch_stream;
@@ -214,7 +242,9 @@ mq_status mq_cuda_fetch_start(mq_backend *backend, void *host_memory, const void
   fetch &slot = staging->fetches[i];
   slot.host_memory = host_memory;
   slot.n_bytes = n_bytes;
-  if (n_bytes > FETCH_BYTES) {
+  if ((status = grow(&slot, n_bytes)) != MQ_OK)
+    return status;
+  if (n_bytes > slot.capacity) {
     if ((status = mq_cuda_download(backend, host_memory, memory, n_bytes)) != MQ_OK)
       return status;
     slot.n_bytes = 0;

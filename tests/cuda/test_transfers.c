@@ -89,6 +89,36 @@ static void fetches_hold_what_was_there_and_come_in_any_order(void **state) {
   free(sent);
 }
 
+/* The vectors of a pass may have tens of MiB: they must not make the host wait for the pass. */
+static void a_large_fetch_does_not_wait_either(void **state) {
+  (void)state;
+  enum { N = 2 };
+  static const size_t sizes[] = {(4 << 20) + 4, 30 << 20, 17 << 20, (64 << 20) - 12};
+  mq_backend *backend = open_backend(NULL);
+  for (size_t i = 0; i < MQ_COUNT(sizes); i++) {
+    void *memory;
+    unsigned char *sent = mq_alloc(sizes[i], 1), *got[N];
+    int tickets[N];
+    fill(sent, sizes[i], i);
+    sent[sizes[i] - 1] |= 1;
+    assert_good(ops->allocate(backend, sizes[i], &memory));
+    assert_good(ops->upload(backend, memory, sent, sizes[i]));
+    for (int j = 0; j < N; j++) {
+      got[j] = mq_alloc(sizes[i], 1);
+      assert_good(ops->fetch_start(backend, got[j], memory, sizes[i], &tickets[j]));
+    }
+    for (int j = 0; j < N; j++) {
+      assert_int_equal(got[j][sizes[i] - 1], 0);
+      assert_good(ops->fetch_wait(backend, tickets[j]));
+      assert_memory_equal(got[j], sent, sizes[i]);
+      free(got[j]);
+    }
+    ops->release(backend, memory);
+    free(sent);
+  }
+  ops->close(backend);
+}
+
 static void out_of_memory_is_an_answer_and_nothing_is_lost_by_it(void **state) {
   (void)state;
   mq_backend *backend = open_backend(NULL);
@@ -176,6 +206,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(uploads_arrive_whole_though_their_source_changes),
                                      cmocka_unit_test(operations_see_what_was_there_when_they_were_asked_for),
                                      cmocka_unit_test(fetches_hold_what_was_there_and_come_in_any_order),
+                                     cmocka_unit_test(a_large_fetch_does_not_wait_either),
                                      cmocka_unit_test(out_of_memory_is_an_answer_and_nothing_is_lost_by_it),
                                      cmocka_unit_test(the_share_of_memory_is_the_one_asked_for),
                                      cmocka_unit_test(a_device_that_is_not_there_is_named),
