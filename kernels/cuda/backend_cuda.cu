@@ -241,8 +241,8 @@ static void backend_close(mq_backend *backend) {
   if (!backend)
     return;
   mq_cuda_state *state = backend->state;
-  if (backend->stream)
-    (void)cudaSetDevice(backend->device); /* closing reports no error: the one that led here keeps its text */
+  if (backend->stream && cudaSetDevice(backend->device) == cudaSuccess)
+    current_device = backend->device; /* closing reports no error: the one that led here keeps its text */
   const cudaStream_t streams[] = {backend->stream, state->upload_stream, state->fetch_stream};
   for (cudaStream_t stream : streams)
     if (stream)

@@ -127,6 +127,7 @@ void mq_cuda_trace_resolve(mq_backend *backend) {
     float start_ms = 0, n_ms = 0;
     const cudaError_t state = cudaEventQuery(done.end);
     if (state == cudaErrorNotReady) {
+      (void)cudaGetLastError(); /* no error: whoever asks for the last one should not find it */
       is_other_base_used |= done.base != trace->i_base;
       trace->pending[n_left++] = done;
       continue;

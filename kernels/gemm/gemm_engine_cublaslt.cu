@@ -112,12 +112,26 @@ bool splits_k(const cublasLtMatmulAlgo_t &algorithm) {
   return !is_known || n_splits < 0 || n_splits > 1 || scheme != CUBLASLT_REDUCTION_SCHEME_NONE;
 }
 
+/* The device's part in a call of the library that failed. The library has a runtime of its own, so that ours may have
+ * noted nothing: an error that ended the context is what every call gives, so one is asked for. */
+cudaError_t device_error(const mq_gemm_engine *engine) {
+  const cudaError_t noted = cudaGetLastError();
+  if (noted != cudaSuccess)
+    return noted;
+  const cudaError_t now = cudaStreamQuery(engine->backend->stream);
+  if (now != cudaErrorNotReady)
+    return now;
+  (void)cudaGetLastError();
+  return cudaSuccess;
+}
+
 /* An error of the device has its own text and rules (mq_cuda_check); the rest are shapes that we should not have
  * asked for. */
-mq_status check(cublasStatus_t error, const char *what, const mq_gemm_family &family, int64_t m) {
+mq_status check(const mq_gemm_engine *engine, cublasStatus_t error, const char *what, const mq_gemm_family &family,
+                int64_t m) {
   if (error == CUBLAS_STATUS_SUCCESS)
     return MQ_OK;
-  const cudaError_t cuda = cudaGetLastError();
+  const cudaError_t cuda = device_error(engine);
   if (cuda != cudaSuccess)
     return mq_cuda_check(cuda, "gemm");
   if (error == CUBLAS_STATUS_ALLOC_FAILED)
@@ -130,15 +144,15 @@ mq_status check(cublasStatus_t error, const char *what, const mq_gemm_family &fa
 
 mq_status mq_gemm_engine_open(mq_backend *backend, mq_gemm_engine **out) {
   mq_gemm_engine *engine = new mq_gemm_engine();
+  engine->backend = backend;
   const cublasStatus_t error = cublasLtCreate(&engine->handle);
   if (error != CUBLAS_STATUS_SUCCESS) {
+    const cudaError_t cuda = device_error(engine);
     delete engine;
-    const cudaError_t cuda = cudaGetLastError();
     return cuda != cudaSuccess ? mq_cuda_check(cuda, "cublasLtCreate")
                                : mq_cuda_fail(error == CUBLAS_STATUS_ALLOC_FAILED ? MQ_NO_MEMORY : MQ_UNAVAILABLE,
                                               "cuda: cuBLASLt does not start: %s", cublasLtGetStatusName(error));
   }
-  engine->backend = backend;
   const size_t version = cublasLtGetVersion();
   snprintf(engine->version, sizeof engine->version, "cublasLt %zu.%zu.%zu", version / 10000, version / 100 % 100,
            version % 100);
@@ -186,14 +200,14 @@ mq_status mq_gemm_engine_list(mq_gemm_engine *engine, const mq_gemm_family *fami
     if (error == CUBLAS_STATUS_SUCCESS)
       error = cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &alignment, sizeof alignment);
   if (error != CUBLAS_STATUS_SUCCESS)
-    return check(error, "descriptors", *family, m);
+    return check(engine, error, "descriptors", *family, m);
   error = cublasLtMatmulAlgoGetHeuristic(engine->handle, &d.product, &d.w, &d.x, &d.residual, &d.y, &preference,
                                          MOST_REQUESTED, results, &n_results);
   if (error == CUBLAS_STATUS_NOT_SUPPORTED || error == CUBLAS_STATUS_INVALID_VALUE ||
       error == CUBLAS_STATUS_ARCH_MISMATCH)
     return MQ_OK; /* nothing can compute this here */
   if (error != CUBLAS_STATUS_SUCCESS)
-    return check(error, "heuristic", *family, m);
+    return check(engine, error, "heuristic", *family, m);
   for (int i = 0; i < n_results && *n_found < n_wanted; i++) {
     if (results[i].state != CUBLAS_STATUS_SUCCESS || splits_k(results[i].algo))
       continue;
@@ -207,7 +221,7 @@ bool mq_gemm_engine_accepts(mq_gemm_engine *engine, const mq_gemm_family *family
                             const mq_gemm_algorithm *algorithm) {
   descriptors d;
   cublasLtMatmulAlgo_t algo;
-  cublasLtMatmulHeuristicResult_t result;
+  cublasLtMatmulHeuristicResult_t result = {}; /* its state is promised by the heuristic only: a success until then */
   memcpy(&algo, algorithm->bytes, sizeof algo);
   return describe(*family, m, imagined(*family), &d) == CUBLAS_STATUS_SUCCESS && !splits_k(algo) &&
          cublasLtMatmulAlgoCheck(engine->handle, &d.product, &d.w, &d.x, &d.residual, &d.y, &algo, &result) ==
@@ -227,5 +241,5 @@ mq_status mq_gemm_engine_run(mq_gemm_engine *engine, const mq_gemm_family *famil
     error = cublasLtMatmul(engine->handle, &d.product, &one, operands->w, &d.w, operands->x, &d.x, &beta, residual,
                            &d.residual, operands->y, &d.y, &algo, operands->workspace, MQ_GEMM_WORKSPACE_BYTES,
                            engine->backend->stream);
-  return check(error, "product", *family, m);
+  return check(engine, error, "product", *family, m);
 }
