@@ -10,6 +10,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { MAX_SWEEP = 8 };
 
@@ -39,7 +41,7 @@ static const struct argp_option options[] = {
 /* "1,8,64": numbers from 1 on. */
 static int parse_list(struct argp_state *state, const char *flag, const char *text, int *values) {
   int n = 0;
-  for (const char *at = text; *at; n++) {
+  for (const char *at = text; *at || n == 0; n++) {
     int64_t value = 0;
     const size_t n_digits = strcspn(at, ",");
     if (n == MAX_SWEEP || !mq_parse_i64((mq_str){at, n_digits}, &value) || value < 1 || value > 1 << 20)
@@ -78,6 +80,9 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     return 0;
   case KEY_BATCHES:
     flags->n_batches = parse_list(state, "batches", text, flags->batches);
+    for (int b = 1; b < flags->n_batches; b++)
+      if (flags->batches[b] <= flags->batches[b - 1])
+        argp_error(state, "--batches is \"%s\": expected ascending numbers, such as 1,8,64", text);
     return 0;
   case KEY_ITEMS:
     flags->n_items = (int64_t)parse_number(state, "items", text, 1, 1e9);
@@ -209,8 +214,23 @@ static mq_status write_svg(const bench_flags *flags, const char *device, const r
   return status;
 }
 
-/* Only lengths that the model's window has room for. */
-static void default_sweep(bench_flags *flags, const mq_encoder *encoder, bool is_device) {
+/* Minutes of measuring must not end in a picture that cannot be put there. */
+static mq_status check_svg(const bench_flags *flags) {
+  mq_status status = MQ_OK;
+  struct stat about;
+  char *folder = mq_path_folder(flags->svg);
+  if (!flags->model)
+    status = mq_fail(MQ_USAGE, "--svg draws the encoder's speed: name one with --model DIR");
+  else if (access(folder, W_OK | X_OK))
+    status = mq_fail_errno(MQ_CANT_CREATE, "--svg %s", flags->svg);
+  else if (stat(flags->svg, &about) == 0 && S_ISDIR(about.st_mode))
+    status = mq_fail(MQ_CANT_CREATE, "--svg %s: this is a folder: name a file in it", flags->svg);
+  free(folder);
+  return status;
+}
+
+/* Without lengths on the command line, those that the model's window has room for. */
+static mq_status settle_sweep(bench_flags *flags, const mq_encoder *encoder, bool is_device) {
   static const int lengths[] = {16, 64, 128, 256}, of_cpu[] = {1, 8, 64}, of_device[] = {1, 64, 1024, 8192};
   const bool has_lengths = flags->n_lengths > 0;
   for (size_t i = 0; !has_lengths && i < MQ_COUNT(lengths) && lengths[i] <= mq_encoder_window(encoder); i++)
@@ -219,6 +239,11 @@ static void default_sweep(bench_flags *flags, const mq_encoder *encoder, bool is
     flags->n_batches = is_device ? MQ_COUNT(of_device) : MQ_COUNT(of_cpu);
     memcpy(flags->batches, is_device ? of_device : of_cpu, (size_t)flags->n_batches * sizeof *flags->batches);
   }
+  for (int l = 0; l < flags->n_lengths; l++)
+    if (flags->lengths[l] > mq_encoder_window(encoder))
+      return mq_fail(MQ_USAGE, "--lengths: %d is more than this model's window of %d tokens", flags->lengths[l],
+                     mq_encoder_window(encoder));
+  return MQ_OK;
 }
 
 /* The encoder's folder and the price, from the job where the command line says nothing. */
@@ -258,6 +283,8 @@ static mq_status run_bench(bench_flags *flags) {
   size_t n_free, n_peak;
   mq_catch_signals();
   MQ_TRY(settle(flags, &job));
+  if (flags->svg)
+    MQ_TRY(check_svg(flags));
   bench.dollars_per_hour = flags->dollars_per_hour;
   MQ_TRY(mq_backend_choose(mq_cli_device.backend, &choice));
   mq_log(MQ_LOG_INFO, "backend", "name=%s reason=\"%s\"", choice.name, choice.reason);
@@ -278,6 +305,8 @@ static mq_status run_bench(bench_flags *flags) {
         &(mq_encoder_options){
             .ops = choice.ops, .backend = bench.backend, .dtype = flags->dtype, .batch_tokens = flags->batch_tokens},
         &encoder));
+  if (encoder)
+    MQ_TRY(settle_sweep(flags, encoder, choice.n_devices > 0));
   if (!mq_cli.is_json)
     printf("%s; energy: %s\n", device, mq_energy_source(bench.energy));
   MQ_TRY(mq_bench_ceiling(&bench, choice.ops->activation, &gemm, &copy));
@@ -285,10 +314,8 @@ static mq_status run_bench(bench_flags *flags) {
   print_case(copy);
   keep(&r, gemm);
   keep(&r, copy);
-  if (encoder) {
-    default_sweep(flags, encoder, choice.n_devices > 0);
+  if (encoder)
     MQ_TRY(bench_encoder(flags, &bench, encoder, &r));
-  }
   MQ_TRY(bench_selection(flags, &bench, encoder ? mq_encoder_width(encoder) : 384, &r));
   choice.ops->memory(bench.backend, &n_free, &n_peak);
   json_object_set_new(r.root, "device", json_string(device));
@@ -301,8 +328,6 @@ static mq_status run_bench(bench_flags *flags) {
                       choice.n_devices ? json_integer((json_int_t)n_peak) : json_null());
   json_object_set_new(r.root, "peak_host_memory_bytes", json_integer((json_int_t)mq_peak_memory_bytes()));
   json_object_set(r.root, "cases", r.cases);
-  if (flags->svg && encoder)
-    MQ_TRY(write_svg(flags, device, &r));
   if (mq_cli.is_json) {
     json_dumpf(r.root, stdout, JSON_INDENT(1) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(6));
     puts("");
@@ -323,7 +348,11 @@ static mq_status run_bench(bench_flags *flags) {
       printf(", %.0f MiB of the device", (double)n_peak / (1 << 20));
     puts("");
   }
+  if (flags->svg) /* last: the figures are out if it fails */
+    MQ_TRY(write_svg(flags, device, &r));
 done:
+  if (status == MQ_TEMP_FAIL && mq_is_stopping())
+    mq_fail(MQ_TEMP_FAIL, "stopped by a signal: the figures are not complete, and bench begins anew");
   mq_encoder_close(encoder);
   choice.ops->close(bench.backend);
   if (bench.energy)

@@ -569,9 +569,9 @@ static mq_status embed(const embed_flags *flags) {
   }
   MQ_TRY(check_rejected(flags, &c));
   MQ_TRY(sink_commit(&to));
-  print_summary(flags, encoder, &c, &stats, choice.ops->name, mq_seconds() - start_s);
+  print_summary(flags, encoder, &c, &stats, choice.name, mq_seconds() - start_s);
 done:
-  if (status == MQ_TEMP_FAIL)
+  if (status == MQ_TEMP_FAIL && mq_is_stopping()) /* else a device that is gone: its message stands */
     mq_fail(MQ_TEMP_FAIL, "stopped by a signal: %s is not written; run the same command again",
             strcmp(flags->output, "-") ? flags->output : "the rest");
   sink_close(&to);

@@ -4,10 +4,24 @@
 #include "pipeline/schedule/estimate.h"
 #include "pipeline/schedule/job.h"
 
+enum { KEY_BACKEND = 0x4000 };
+
+/* Of the flags of devices the only one that a prediction depends on. */
+static const struct argp_option options[] = {
+    {"backend", KEY_BACKEND, "NAME", 0, "As of `marquee run' (default: the job's device.backend)", 0}, {0}};
+
+static error_t parse(int key, char *text, struct argp_state *state) {
+  (void)state;
+  if (key != KEY_BACKEND)
+    return ARGP_ERR_UNKNOWN;
+  mq_cli_device.backend = text;
+  return 0;
+}
+
 static const struct argp_child children[] = {{&mq_cli_job_argp, 0, NULL, 0}, {0}};
 static const struct argp argp = {
-    NULL,
-    NULL,
+    options,
+    parse,
     "JOB",
     "Shows what a run would do: rows, tokens, predicted seconds and memory. Changes nothing.\v"
     "Rows are counted in the input files; seconds come from the job's last run in its output folder, else from rates "

@@ -111,7 +111,8 @@ static const mq_stage_report *find_figures(const mq_run_report *report, const ch
   return &nothing;
 }
 
-static void print_published(const mq_run *run, const mq_job *job, const mq_run_report *report, bool is_new) {
+static void print_published(const mq_run *run, const mq_job *job, const mq_run_report *report, bool is_new,
+                            bool is_computed) {
   const mq_stage_report *embed = find_figures(report, "embed"), *match = find_figures(report, "match");
   int64_t n_rejected = 0;
   for (int i = 0; i < report->n_stages; i++)
@@ -125,7 +126,8 @@ static void print_published(const mq_run *run, const mq_job *job, const mq_run_r
            (long long)(report->peak_memory_bytes >> 20), (long long)embed->n_tokens,
            (double)embed->n_tokens / MQ_MAX(embed->seconds, 1e-9));
   else
-    printf("  %.1f s, nothing was to be done\n", report->wall_seconds);
+    printf("  %.1f s, %s\n", report->wall_seconds,
+           is_computed ? "computed again: the release stays as it is" : "nothing was to be done");
 }
 
 static mq_status run_job(const run_flags *flags) {
@@ -161,17 +163,17 @@ static mq_status run_job(const run_flags *flags) {
   MQ_TRY(take_figures(run, stages, &report.n_stages));
   mq_run_report_json(&report, &json);
   report_path = mq_path_join(mq_run_folder(run), "report.json");
-  if (is_publishing &&
-      (is_new || !mq_exists(report_path))) /* a run with nothing to do keeps the figures of the real one */
+  const bool is_computed = is_new || !mq_exists(report_path); /* --fresh, or a folder that was deleted: again */
+  if (is_publishing && is_computed) /* a run with nothing to do keeps the figures of the real one */
     MQ_TRY(mq_write_file(report_path, json.at, json.n));
   if (mq_cli.is_json)
     fwrite(json.at, 1, json.n, stdout);
   else if (is_publishing)
-    print_published(run, job, &report, is_new);
+    print_published(run, job, &report, is_new, is_computed);
   else
     printf("stage %s is finished: %s\n", flags->stage, mq_run_folder(run));
   if (is_publishing && !is_new && flags->exit_skipped)
-    status = mq_fail(MQ_SKIPPED, "%s is published already, nothing was done", version);
+    status = mq_fail(MQ_SKIPPED, "%s is published already%s", version, is_computed ? "" : ", nothing was done");
 done:
   free(report_path);
   free(version);

@@ -31,6 +31,17 @@ printf 'not a library' >"$folder/libmarquee_cuda.so"
 expect 69 'libmarquee_cuda.so cannot be opened' env MARQUEE_PLUGIN_DIR="$folder" "$MARQUEE" doctor --backend cuda
 expect 0 'no health of GPUs: /nowhere.so cannot be opened' env MARQUEE_NVML=/nowhere.so "$MARQUEE" doctor
 
+# ---- bench: what is wrong is said before anything is measured ----
+bench="$MARQUEE bench --backend cpu --model $SOURCE/tests/models/tiny-bert-64 --seconds 0 --items 32"
+expect 64 'batches is "64,1": expected ascending' $bench --batches 64,1
+expect 64 'batches is "": expected' $bench --batches ''
+expect 64 'lengths: 600 is more than this model.s window of 24' $bench --lengths 8,600
+expect 73 'svg /nowhere/x.svg: No such file' $bench --svg /nowhere/x.svg
+expect 73 'this is a folder' $bench --svg "$folder"
+! grep -q 'the ceiling' "$folder/out" || { echo "FAILED: bench measured first"; n_failed=1; }
+expect 0 'the ceiling' $bench --lengths 8 --batches 1,2 --svg "$folder/x.svg"
+[ -s "$folder/x.svg" ] || { echo "FAILED: no picture"; n_failed=1; }
+
 # ---- devices ----
 if [ -f "$BUILD/libmarquee_cuda_emulated.so" ]; then
   export MARQUEE_NVML="$BUILD/tests/libfake_nvml.so"
@@ -50,6 +61,10 @@ if [ -f "$BUILD/libmarquee_cuda_emulated.so" ]; then
   expect 0 '"energy_source": "NVML"' $bench
   expect 0 '"energy_per_token_joules": [0-9]' $bench
   expect 0 '"energy_per_token_joules": "unknown"' env FAKE_NVML=old $bench
+  echo "a film" >"$folder/texts"
+  embed="$MARQUEE embed --backend cuda-emulated -m $SOURCE/tests/models/tiny-bert-64 -i $folder/texts -o $folder/x.h5 --json"
+  expect 0 '"backend":"cuda-emulated"' $embed
+  expect 75 'the GPU is lost to this process' env MARQUEE_SIMT_FAIL=launch:20 $embed
 else
   echo "skipped: the emulated device is not built"
 fi
