@@ -24,7 +24,7 @@ mkdir -p gpu-pack/sysroot gpu-pack/all-MiniLM-L6-v2
   find /usr/lib -path '*hdf5/serial*' -name 'libhdf5.so*'
   { ldd "$program"; ldd /usr/lib/x86_64-linux-gnu/libcmocka.so.0; } | awk '$3 ~ /^\// {print $3}' |
     grep -vE '/(libc|libm|libdl|libpthread|librt|libresolv|ld-linux[^/]*)\.so'
-} | sort -u | while read -r file; do
+} | sed 's|^/lib/|/usr/lib/|' | sort -u | while read -r file; do # one folder of libraries: /lib is a link to it
   real=$(readlink -f "$file")
   [ -f "$real" ] && [ "$(stat -c %s "$real")" -lt 16000000 ] || continue
   echo "$file"
