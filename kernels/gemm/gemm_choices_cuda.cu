@@ -11,6 +11,7 @@
 namespace {
 
 constexpr int FORMAT = 1;
+constexpr json_int_t MOST_COLUMNS = 1 << 30; /* of a matrix: products of two such numbers and a few bytes fit */
 
 const char *const activation_names[] = {"none", "gelu", "gelu_tanh", "relu"};
 
@@ -57,7 +58,8 @@ bool read_family(json_t *json, mq_gemm_family *family, mq_gemm_choice *choice) {
   if (json_unpack(json, "{s:I, s:I, s:s, s:s, s:b, s:b, s:b, s:o, s:o}", "n", &n, "k", &k, "dtype", &dtype,
                   "activation", &activation, "bias", &has_bias, "residual", &has_residual, "sums", &gives_sums,
                   "reference", &reference, "buckets", &buckets) != 0 ||
-      n < 1 || k < 1 || !json_is_array(buckets) || !read_hex(reference, &choice->reference))
+      n < 1 || k < 1 || n > MOST_COLUMNS || k > MOST_COLUMNS || !json_is_array(buckets) ||
+      !read_hex(reference, &choice->reference))
     return false;
   while (i_activation < 4 && strcmp(activation, activation_names[i_activation]) != 0)
     i_activation++;
@@ -72,6 +74,9 @@ bool read_family(json_t *json, mq_gemm_family *family, mq_gemm_choice *choice) {
                            has_residual != 0,
                            false};
   choice->gives_sums = gives_sums != 0;
+  /* The library would take it, and add the residual before the activation (mq_gemm_list_references). */
+  if (!choice->gives_sums && has_residual && family->activation != MQ_ACT_NONE)
+    return false;
   json_array_foreach(buckets, i, bucket) {
     const json_int_t m = json_integer_value(json_object_get(bucket, "m"));
     if (m < 1 || MQ_GEMM_BUCKETS[mq_gemm_bucket(m)] != m ||

@@ -9,7 +9,7 @@
 
 static const mq_ops *ops;
 static mq_backend *backend;
-static char cache[] = "/tmp/marquee-gemm-XXXXXX";
+static char cache[] = "/dev/shm/marquee-gemm-XXXXXX"; /* in memory where there is some: each write is synced */
 
 enum { N = 40, K = 72, MOST_M = 96, N_BUCKETS = 6, ID_DIGIT = 16 };
 enum { FEW = 1, MANY, OTHER_BITS, SLOW, NOT_ALLOWED };
@@ -185,6 +185,152 @@ static void a_damaged_choice_is_refused(void **state) {
   free(text);
 }
 
+/* ---- files that someone or something has changed ---- */
+
+/* n_bytes of `text` with some places changed, so that much of it still is what it was; NUL-terminated, caller frees. */
+static char *mutated(const char *text, mq_random *random) {
+  static const char *const tokens[] = {"{",
+                                       "}",
+                                       "[",
+                                       "]",
+                                       ",",
+                                       ":",
+                                       "\"",
+                                       "\\u0000",
+                                       "null",
+                                       "true",
+                                       "-1",
+                                       "0",
+                                       "17",
+                                       "1e400",
+                                       "0.5",
+                                       "32768",
+                                       "[[[[[",
+                                       "{}",
+                                       "[]",
+                                       "\"\"",
+                                       "\\",
+                                       "\xc3",
+                                       "\xff",
+                                       "4294967297",
+                                       "9223372036854775807",
+                                       "-9223372036854775808",
+                                       "99999999999999999999999999"};
+  mq_buffer buffer = {0};
+  mq_buffer_text(&buffer, text);
+  for (uint64_t n = 1 + mq_random_u64(random) % 3; n-- > 0 && buffer.n > 0;) {
+    char *old = mq_strdup(buffer.at);
+    const size_t length = strlen(old), at = mq_random_u64(random) % (length + 1),
+                 n_gone = MQ_MIN(mq_random_u64(random) % (mq_random_u64(random) % 8 ? 8 : 400), length - at);
+    const uint64_t kind = mq_random_u64(random) % 8;
+    const char any = (char)(1 + mq_random_u64(random) % 255);
+    mq_buffer_clear(&buffer);
+    mq_buffer_append(&buffer, old, at);
+    if (kind < 2) /* another byte */
+      mq_buffer_append(&buffer, &any, 1);
+    else if (kind < 4) /* another digit, so that it stays a text of this kind */
+      mq_buffer_append(&buffer, "0123456789abcdef" + mq_random_u64(random) % 16, 1);
+    else if (kind < 6)
+      mq_buffer_text(&buffer, tokens[mq_random_u64(random) % MQ_COUNT(tokens)]);
+    else if (kind < 7) /* the same twice */
+      mq_buffer_append(&buffer, old + at, n_gone);
+    const size_t n_skipped = kind < 4 ? MQ_MIN((size_t)1, length - at) : kind == 6 ? 0 : n_gone;
+    mq_buffer_text(&buffer, old + at + n_skipped);
+    free(old);
+  }
+  return buffer.at;
+}
+
+/* Numbers in place of others, which random bytes seldom make. */
+static char *with_other_numbers(const char *text, mq_random *random) {
+  static const char *const numbers[] = {
+      "0",          "-1",  "1",     "16",   "17",   "32768", "4294967296", "9223372036854775807",
+      "1073741825", "0.5", "1e300", "true", "\"\"", "null"};
+  mq_buffer buffer = {0};
+  for (const char *at = text; *at;) {
+    const size_t n_digits = strspn(at, "0123456789");
+    if (n_digits > 0 && n_digits < 6 && at > text && strchr(": ", at[-1]) && mq_random_u64(random) % 8 == 0) {
+      mq_buffer_text(&buffer, numbers[mq_random_u64(random) % MQ_COUNT(numbers)]);
+      at += n_digits;
+    } else {
+      mq_buffer_append(&buffer, at++, 1);
+    }
+  }
+  return buffer.at;
+}
+
+static char *changed(const char *text, uint64_t i, mq_random *random) {
+  return i % 4 == 3 ? with_other_numbers(text, random) : mutated(text, random);
+}
+
+static void a_changed_choice_is_taken_or_refused(void **state) {
+  (void)state;
+  enum { N_TEXTS = 4000 };
+  mq_random random = mq_random_seed(11);
+  char *text = choose(NULL);
+  int n_taken = 0, n_damaged = 0, n_others = 0;
+  for (uint64_t i = 0; i < N_TEXTS; i++) {
+    char *other = changed(text, i, &random);
+    const mq_status status = ops->gemm_use(backend, other);
+    n_taken += status == MQ_OK;
+    n_damaged += status == MQ_DATA;
+    n_others += status == MQ_CONFIG;
+    if (status != MQ_OK && status != MQ_DATA && status != MQ_CONFIG)
+      fail_msg("status %d, %s, for %s", (int)status, mq_status_message(), other);
+    free(other);
+  }
+  assert_true(n_taken > 0 && n_damaged > N_TEXTS / 2 && n_others > 0); /* all three were tried */
+  assert_good(ops->gemm_use(backend, ""));
+  free(text);
+}
+
+/* Whatever the cache holds, a choice is made that can be used, and the next one finds the cache in order. */
+static void a_changed_cache_costs_time_only(void **state) {
+  (void)state;
+  enum { N_FILES = 500 };
+  static const mq_gemm_shape shape = {.max_m = 16, .n = 8, .k = 16, .dtype = MQ_BF16, .activation = MQ_ACT_GELU};
+  mq_random random = mq_random_seed(12);
+  char *text = NULL, *again = NULL, *good;
+  const int to_terminal = dup(STDERR_FILENO); /* each damaged file is said there */
+  unlink(cache);
+  assert_good(ops->gemm_choose(backend, &shape, 1, cache, &text));
+  free(text);
+  good = read_text(cache);
+  assert_non_null(freopen("/dev/null", "w", stderr));
+  for (uint64_t i = 0; i < N_FILES; i++) {
+    char *other = changed(good, i, &random);
+    write_text(cache, other);
+    assert_good(ops->gemm_choose(backend, &shape, 1, cache, &text));
+    assert_good(ops->gemm_use(backend, text));
+    if (i % 16 == 0) {
+      assert_good(ops->gemm_choose(backend, &shape, 1, cache, &again));
+      assert_string_equal(again, text);
+      free(again);
+    }
+    free(text);
+    free(other);
+  }
+  fflush(stderr);
+  dup2(to_terminal, STDERR_FILENO);
+  close(to_terminal);
+  assert_good(ops->gemm_use(backend, ""));
+  free(good);
+}
+
+/* An epilogue adds the residual before the activation: plain sums are the only way for both. */
+static void a_choice_that_would_compute_something_else_is_refused(void **state) {
+  (void)state;
+  char *text = choose(NULL), *other;
+  json_t *json = json_loads(text, 0, NULL), *family;
+  size_t i;
+  json_array_foreach(json_object_get(json, "families"), i, family) json_object_set_new(family, "sums", json_false());
+  other = json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS);
+  assert_fails(ops->gemm_use(backend, other), MQ_DATA, "a field is missing or wrong");
+  json_decref(json);
+  free(other);
+  free(text);
+}
+
 static void *device_numbers(size_t n, bool is_f32, uint64_t seed) {
   mq_random random = mq_random_seed(seed);
   const size_t n_bytes = n * (is_f32 ? 4 : 2);
@@ -271,8 +417,13 @@ int main(void) {
                                      cmocka_unit_test(a_cache_that_cannot_be_written_costs_time_only),
                                      cmocka_unit_test(a_choice_of_another_machine_is_refused),
                                      cmocka_unit_test(a_damaged_choice_is_refused),
+                                     cmocka_unit_test(a_changed_choice_is_taken_or_refused),
+                                     cmocka_unit_test(a_changed_cache_costs_time_only),
+                                     cmocka_unit_test(a_choice_that_would_compute_something_else_is_refused),
                                      cmocka_unit_test(a_row_has_the_same_bits_for_every_number_of_rows_chosen_or_not),
                                      cmocka_unit_test(tuning_leaves_no_memory_behind)};
+  if (access("/dev/shm", W_OK) != 0)
+    snprintf(cache, sizeof cache, "/tmp/marquee-gemm-XXXXXX");
   const int file = mkstemp(cache);
   if (file < 0 || !(ops = emulated_ops()))
     return 77;
