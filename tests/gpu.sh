@@ -56,7 +56,7 @@ step() {
   return $code
 }
 
-# What the machine lacks of our libraries comes from the pack.
+# What the machine lacks of our libraries comes from the pack (old dtags: the path holds for libraries of libraries too).
 if ! pkg-config --exists hdf5-serial jansson yaml-0.1 libsodium libutf8proc libxxhash zlib cmocka 2>/dev/null; then
   if [ ! -f gpu-pack/sysroot.tar.gz ]; then
     echo "tests/gpu.sh: the libraries are not installed (README.md), and gpu-pack/ is not here (tests/gpu_pack.sh makes it)" >&2
@@ -66,7 +66,7 @@ if ! pkg-config --exists hdf5-serial jansson yaml-0.1 libsodium libutf8proc libx
   mkdir -p "$root" && tar -xzf gpu-pack/sysroot.tar.gz -C "$root"
   lib=$root/usr/lib/x86_64-linux-gnu
   export PKG_CONFIG_SYSROOT_DIR="$root" PKG_CONFIG_LIBDIR="$lib/pkgconfig" CPATH="$root/usr/include" LIBRARY_PATH="$lib" \
-    LDFLAGS="-Wl,-rpath,$lib:$lib/hdf5/serial -Wl,-rpath-link,$lib" PATH="$PATH:$root/usr/bin"
+    LDFLAGS="-Wl,--disable-new-dtags -Wl,-rpath,$lib:$lib/hdf5/serial -Wl,-rpath-link,$lib" PATH="$PATH:$root/usr/bin"
   # The pack's pkg-config, where there is none, with its own library.
   command -v pkg-config >/dev/null && pkg-config --version >/dev/null 2>&1 || {
     printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s/usr/bin/pkgconf "$@"\n' "$lib" "$root" >"$root/pkg-config"
