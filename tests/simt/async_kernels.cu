@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(384, 1)
 
   if (warpgroup == 0) {
     if (bug == BUG_REGISTERS_TOO_MANY)
-      ptx::registers_decrease<120>();
+      ptx::registers_decrease<48>(); /* 64 K in all, and the block began with 63 */
     else if (bug != BUG_REGISTERS_SOME_WARPS || ptx::warp_id() != 3)
       ptx::registers_decrease<40>();
     if (ptx::warp_id() == 0 && ptx::elect_one())

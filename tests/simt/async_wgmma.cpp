@@ -94,6 +94,7 @@ struct warpgroup_registers {
 
 warpgroup warpgroups[N_WARPGROUPS];
 warpgroup_registers registers[N_WARPGROUPS];
+int n_registers; /* of the block: an increase takes from them alone, not from what the SM has besides */
 bool has_wgmma, has_registers;
 std::vector<std::unique_ptr<tile>> free_tiles;
 std::vector<clock_vector *> vectors, free_vectors;
@@ -504,7 +505,7 @@ void set_registers(int n, bool is_increase) {
         int n_used = 0;
         for (int i = 0; i < this_block.n_warps; i++)
           n_used += registers[i / 4].n[i % 4];
-        return (n_used - r->n[i_warp] + n) * WARP_THREADS <= REGISTERS;
+        return (n_used - r->n[i_warp] + n) * WARP_THREADS <= n_registers;
       });
     r->n[i_warp] = n;
   }
@@ -532,9 +533,10 @@ void async_block_begin(void) {
       r = warpgroup_registers();
   has_wgmma = has_registers = false;
   /* what ptxas may give each thread under __launch_bounds__(n_threads, 1) */
-  const int n_each = REGISTERS / this_block.n_threads / 8 * 8;
+  const int n_most = REGISTERS / this_block.n_threads / 8 * 8, n_each = n_most < 256 ? n_most : 256;
+  n_registers = n_each * this_block.n_warps * WARP_THREADS;
   for (int i = 0; i < this_block.n_warps; i++)
-    registers[i / 4].n[i % 4] = n_each < 256 ? n_each : 256;
+    registers[i / 4].n[i % 4] = n_each;
 }
 
 static void report_registers(void) {
@@ -556,7 +558,7 @@ void async_deadlock(void) {
     for (int k = 0; k < this_block.n_warps; k++)
       n_used += registers[k / 4].n[k % 4] * WARP_THREADS;
     report_for(t, SIMT_CHECK_WGMMA, "registers_increase<%d> waits for ever: %d of %d registers are taken",
-               registers[i / WARPGROUP_THREADS].changes.back().n, n_used, REGISTERS);
+               registers[i / WARPGROUP_THREADS].changes.back().n, n_used, n_registers);
   }
   async_copy_deadlock();
 }

@@ -105,7 +105,7 @@ static const struct {
     {"copy that nobody waits for", BUG_COPY_LEFT, SIMT_CHECK_COPY, 0, "nobody waited"},
     {"setmaxnreg by some warps", BUG_REGISTERS_SOME_WARPS, SIMT_CHECK_WGMMA, SIMT_CHECK_BARRIER, "by warps 7"},
     {"more registers than there are", BUG_REGISTERS_TOO_MANY, SIMT_CHECK_WGMMA, SIMT_CHECK_BARRIER,
-     "waits for ever: 64512"},
+     "waits for ever: 63488 of 64512"},
     {"wgmma by three warps", BUG_WGMMA_SOME_WARPS, SIMT_CHECK_WGMMA, 0, "commit group"},
     {"threads disagree about a wgmma", BUG_WGMMA_DIFFERENT, SIMT_CHECK_WGMMA, 0, "disagree"},
 };
