@@ -236,6 +236,7 @@ template <int D> struct tiles_shape {
   static constexpr int SHARED_BYTES = QUERY_BYTES + STAGES * 2 * TILE_BYTES;
   static constexpr int BLOCKS = TILES.sm80_blocks;
   static_assert(16 * M * TILES.sm80_warps == TILE_QUERIES, "warps and m_tiles do not make a tile");
+  static_assert(SHARED_BYTES <= 99 * 1024, "of a block of 8.6, 8.9 and 12.0");
 };
 
 template <int D>

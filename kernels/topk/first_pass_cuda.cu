@@ -31,6 +31,7 @@ constexpr int SCRATCH_BYTES = static_cast<int>(sizeof(candidate_scratch));
 constexpr int ITEMS_80 = TOP_K_ITEMS_SM80, WARPS_80 = 4, STAGES_80 = 2;
 constexpr int HALF_STAGE_80 = ROWS * CHUNK_BYTES, STAGE_BYTES_80 = 2 * HALF_STAGE_80;
 constexpr int SHARED_BYTES_80 = STAGES_80 * STAGE_BYTES_80 + WARPS_80 * SCRATCH_BYTES;
+static_assert(SHARED_BYTES_80 <= 99 * 1024, "of a block of 8.6, 8.9 and 12.0");
 static_assert(ITEMS_80 == ROWS, "queries and items share the loop that loads them");
 
 /* 128 rows of 64 columns to a half stage; what lies behind n_rows or width is zeros. */

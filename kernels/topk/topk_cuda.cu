@@ -297,7 +297,7 @@ static_assert(EXACT_KEYS >= MAX_K + EXACT_THREADS, "the best k and one round of 
 __global__ void __launch_bounds__(EXACT_THREADS, 2) exact_pass_kernel(const second_pass p) {
   const exact_shared s = exact_shared_of(p);
   const first_pass &first = p.first;
-  const int thread = static_cast<int>(threadIdx.x);
+  const int thread = static_cast<int>(threadIdx.x), n_threads = static_cast<int>(blockDim.x);
   const uint32_t n_queries = *p.n_overflows;
   for (uint32_t i = blockIdx.x; i < n_queries; i += gridDim.x) {
     const int query = static_cast<int>(p.overflows[i]);
@@ -307,7 +307,7 @@ __global__ void __launch_bounds__(EXACT_THREADS, 2) exact_pass_kernel(const seco
       *s.n_keys = 0;
     uint64_t worst = NO_KEY; /* a key that is not below it cannot be among the best k */
     ptx::sync_threads();
-    for (int64_t base = 0; base < first.n_items; base += EXACT_THREADS) {
+    for (int64_t base = 0; base < first.n_items; base += n_threads) {
       int64_t item = base + thread;
       if (item >= first.n_items || !is_allowed(first, query, static_cast<uint32_t>(item)) ||
           is_excluded(first, query, static_cast<uint32_t>(item)))
@@ -322,8 +322,8 @@ __global__ void __launch_bounds__(EXACT_THREADS, 2) exact_pass_kernel(const seco
       }
       ptx::sync_threads();
       const int n_keys = static_cast<int>(*s.n_keys);
-      if (n_keys > EXACT_KEYS - EXACT_THREADS) {
-        for (int j = n_keys + thread; j < EXACT_KEYS; j += EXACT_THREADS)
+      if (n_keys > EXACT_KEYS - n_threads) {
+        for (int j = n_keys + thread; j < EXACT_KEYS; j += n_threads)
           s.keys[j] = NO_KEY;
         sort_keys(s.keys, EXACT_KEYS);
         worst = s.keys[first.k - 1];
@@ -340,6 +340,17 @@ __global__ void __launch_bounds__(EXACT_THREADS, 2) exact_pass_kernel(const seco
 
 unsigned blocks_of(int64_t n, int64_t per_block) {
   return static_cast<unsigned>((n + per_block - 1) / per_block);
+}
+
+/* Threads of a block that keeps keys, a query and two stages per warp in shared memory: as many as asked for, or fewer
+ * where a block has 99 KiB (8.6, 8.9, 12.0). Where not even one warp fits, as at k = 1,024 and C = 16,384, max_keys
+ * shrinks: what then has more survivors is a query for exact_pass_kernel. */
+int exact_threads(const mq_backend *backend, int n_threads, second_pass *p) {
+  while (p->max_keys > EXACT_KEYS && exact_shared_bytes(*p, 32) > backend->max_shared_bytes)
+    p->max_keys /= 2;
+  while (n_threads > 32 && exact_shared_bytes(*p, n_threads) > backend->max_shared_bytes)
+    n_threads -= 32;
+  return n_threads;
 }
 
 /* Takes n_bytes off the scratch memory at *at, 256-byte aligned. */
@@ -392,14 +403,15 @@ mq_status run_slab(mq_backend *backend, const mq_top_k_args *args, int64_t begin
                              n * (width * 4 + first.n_splits * 4) + n_chosen * 12 +
                                  (n_chosen < first.n_items ? n_chosen : first.n_items) * width * 4,
                              n * k * 8, 2 * n_chosen * width};
-  const int n_threads = top_k_threads(k);
+  int n_threads = exact_threads(backend, top_k_threads(k), &second);
   if ((status = mq_cuda_launch(backend, exact, second_pass_kernel, dim3(static_cast<unsigned>(n_queries)), n_threads,
                                exact_shared_bytes(second, n_threads), second)) != MQ_OK)
     return status;
   second.max_keys = EXACT_KEYS;
   const kernel_cost slow = {"top_k_exact_pass", 4, 0, 0}; /* for as many queries as the data demands */
-  return mq_cuda_launch(backend, slow, exact_pass_kernel, dim3(static_cast<unsigned>(2 * backend->sm_count)),
-                        EXACT_THREADS, exact_shared_bytes(second, EXACT_THREADS), second);
+  n_threads = exact_threads(backend, EXACT_THREADS, &second);
+  return mq_cuda_launch(backend, slow, exact_pass_kernel, dim3(static_cast<unsigned>(2 * backend->sm_count)), n_threads,
+                        exact_shared_bytes(second, n_threads), second);
 }
 
 } /* namespace */

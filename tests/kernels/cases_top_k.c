@@ -51,6 +51,9 @@ static const row rows[] = {
     /* Rings of stages go round three times and more; queries that stay in shared memory (C <= 384), and do not. */
     {1, 2, 1000, 320, 20, UNIT, BIAS},
     {1, 2, 520, 456, 20, UNIT, 0},
+    /* The exact passes get as many warps as shared memory has room for, and fewer keys before that is none. */
+    {1, 1, 80, 3000, 1, EQUAL, 0},
+    {1, 1, 40, 16384, 1024, NORMAL, 0},
     /* Filters leave fewer than K. */
     {1, 5, 200, 32, 150, NORMAL, GROUPS | EXCLUDE},
     {2, 200, 3001, 384, 100, UNIT, 0},

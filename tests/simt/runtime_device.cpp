@@ -17,8 +17,12 @@ int device_sm_count() {
   return n;
 }
 
+/* CUDA C++ Programming Guide 13.0, table "Technical Specifications per Compute Capability". */
 int device_shared_bytes() {
-  return device_compute() >= 90 ? 227 * 1024 : 163 * 1024;
+  const int compute = device_compute();
+  if (compute == 86 || compute == 89 || compute >= 120)
+    return 99 * 1024;
+  return compute >= 90 ? 227 * 1024 : 163 * 1024;
 }
 
 namespace {
