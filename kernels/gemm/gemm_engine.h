@@ -65,7 +65,8 @@ mq_status mq_gemm_engine_list(mq_gemm_engine *engine, const mq_gemm_family *fami
 bool mq_gemm_engine_accepts(mq_gemm_engine *engine, const mq_gemm_family *family, int64_t m,
                             const mq_gemm_algorithm *algorithm);
 
-/* Queues the product on the backend's stream; m > 0. */
+/* Queues the product on the backend's stream; m > 0. MQ_INTERNAL where the library refuses it after all: nothing was
+ * queued then. */
 mq_status mq_gemm_engine_run(mq_gemm_engine *engine, const mq_gemm_family *family, int64_t m,
                              const mq_gemm_algorithm *algorithm, const mq_gemm_operands *operands);
 

@@ -159,6 +159,15 @@ mq_status run(mq_backend *backend, const bed &b, int64_t m, const mq_gemm_algori
   return mq_gemm_engine_run(backend->gemm->engine, &b.family, m, &algorithm, &operands);
 }
 
+/* The library's check is no promise that an algorithm runs ("doesn't fully guarantee", cublasLt.h): one that fails and
+ * leaves the device alive is refused as one with other bits is. */
+mq_status refuse_failed(mq_status status, bool *is_good) {
+  if (status != MQ_INTERNAL)
+    return status;
+  *is_good = false;
+  return MQ_OK;
+}
+
 /* y is all ones (NaN) before: a row that is not written is a difference. */
 mq_status run_fresh(mq_backend *backend, const bed &b, int64_t m, const mq_gemm_algorithm &algorithm, char *y) {
   const mq_status status =
@@ -182,7 +191,7 @@ mq_status has_same_bits(mq_backend *backend, const bed &b, int bucket, const mq_
       break;
     *same = mq_gemm_engine_accepts(backend->gemm->engine, &b.family, m, &algorithm);
     if (*same)
-      status = run_fresh(backend, b, m, algorithm, b.y);
+      status = refuse_failed(run_fresh(backend, b, m, algorithm, b.y), same);
     if (*same && status == MQ_OK)
       status = mq_gemm_compare(backend, b.y, b.y_reference, m * static_cast<int64_t>(b.y_row_bytes), b.is_different);
   }
@@ -258,7 +267,9 @@ mq_status choose_bucket(mq_backend *backend, const bed &b, int bucket, const mq_
 mq_status try_reference(mq_backend *backend, const bed &b, int n_buckets, const mq_gemm_algorithm &reference,
                         bool *is_good) {
   *is_good = mq_gemm_engine_accepts(backend->gemm->engine, &b.family, b.most_rows, &reference);
-  mq_status status = *is_good ? run_fresh(backend, b, b.most_rows, reference, b.y_reference) : MQ_OK;
+  mq_status status = MQ_OK;
+  if (*is_good)
+    status = refuse_failed(run_fresh(backend, b, b.most_rows, reference, b.y_reference), is_good);
   for (int bucket = 0; bucket < n_buckets && *is_good && status == MQ_OK; bucket++)
     status = has_same_bits(backend, b, bucket, reference, is_good);
   return status;
@@ -277,7 +288,7 @@ mq_status choose_in_bed(mq_backend *backend, const bed &b, int n_buckets,
   }
   if (status == MQ_OK && !is_good)
     return mq_cuda_fail(MQ_INTERNAL,
-                        "gemm: no algorithm of %s for n=%lld, k=%lld gives a row the same bits for every m",
+                        "gemm: no algorithm of %s for n=%lld, k=%lld runs and gives a row the same bits for every m",
                         mq_gemm_engine_version(backend->gemm->engine), static_cast<long long>(b.family.n),
                         static_cast<long long>(b.family.k));
   /* Of another reference, or another way of computing: nothing of it holds. */

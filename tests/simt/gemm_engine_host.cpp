@@ -5,7 +5,8 @@
  *   plain    the reference, the fastest for few rows         wide   same bits, the fastest for many rows
  *   backward the fastest of all, but sums from the other end: other bits, to be refused
  *   slow     same bits, never worth it, listed first for few rows
- *   split    splits k over blocks: never listed, and refused when a file names it */
+ *   split    splits k over blocks: never listed, and refused when a file names it
+ *   failing  listed and accepted, but does not run: a library's check is no promise */
 #include "kernels/gemm/gemm_engine.h"
 #include "tests/simt/runtime.h"
 #include "tests/simt/simt.h"
@@ -22,7 +23,7 @@ struct mq_gemm_engine {
 
 namespace {
 
-enum algorithm_id : unsigned char { PLAIN = 1, WIDE, BACKWARD, SLOW, SPLIT };
+enum algorithm_id : unsigned char { PLAIN = 1, WIDE, BACKWARD, SLOW, SPLIT, FAILING };
 
 const char MARK[8] = {'h', 'o', 's', 't', ' ', 'm', 'm', 0};
 const int64_t MOST_ROWS = 96, FEW_ROWS = 64;
@@ -37,7 +38,7 @@ mq_gemm_algorithm make_algorithm(algorithm_id id) {
 
 /* 0 for bytes that no algorithm has. */
 algorithm_id id_of(const mq_gemm_algorithm &algorithm) {
-  for (algorithm_id id : {PLAIN, WIDE, BACKWARD, SLOW, SPLIT}) {
+  for (algorithm_id id : {PLAIN, WIDE, BACKWARD, SLOW, SPLIT, FAILING}) {
     const mq_gemm_algorithm known = make_algorithm(id);
     if (memcmp(known.bytes, algorithm.bytes, sizeof known.bytes) == 0)
       return id;
@@ -261,11 +262,11 @@ static bool can_compute(const mq_gemm_engine *engine, const mq_gemm_family &fami
 
 mq_status mq_gemm_engine_list(mq_gemm_engine *engine, const mq_gemm_family *family, int64_t m, int n_wanted,
                               mq_gemm_algorithm *algorithms, int *n_found) {
-  const algorithm_id few[] = {SLOW, BACKWARD, PLAIN, WIDE}, many[] = {PLAIN, BACKWARD, WIDE, SLOW};
+  const algorithm_id few[] = {SLOW, FAILING, BACKWARD, PLAIN, WIDE}, many[] = {PLAIN, FAILING, BACKWARD, WIDE, SLOW};
   *n_found = 0;
   if (!can_compute(engine, *family))
     return MQ_OK;
-  while (*n_found < n_wanted && *n_found < 4) {
+  while (*n_found < n_wanted && *n_found < 5) {
     algorithms[*n_found] = make_algorithm((m <= FEW_ROWS ? few : many)[*n_found]);
     ++*n_found;
   }
@@ -281,6 +282,8 @@ bool mq_gemm_engine_accepts(mq_gemm_engine *engine, const mq_gemm_family *family
 mq_status mq_gemm_engine_run(mq_gemm_engine *engine, const mq_gemm_family *family, int64_t m,
                              const mq_gemm_algorithm *algorithm, const mq_gemm_operands *operands) {
   const algorithm_id id = id_of(*algorithm);
+  if (id == FAILING)
+    return mq_cuda_fail(MQ_INTERNAL, "gemm: an algorithm that does not run after all");
   if (id == 0 || id == SPLIT)
     return mq_cuda_fail(MQ_INTERNAL, "gemm: an algorithm that the engine did not list");
   const product p = {*family, *operands, m, id == BACKWARD};
