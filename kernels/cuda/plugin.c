@@ -14,7 +14,8 @@
 typedef struct plugin {
   const char *backend, *file;
   mq_plugin_devices_function *devices;
-  const mq_ops *ops; /* NULL: not opened yet */
+  const mq_ops *ops;     /* NULL: not opened yet */
+  struct answer *answer; /* NULL: not asked yet */
 } plugin;
 
 static plugin plugins[] = {{.backend = "cuda", .file = "libmarquee_cuda.so"},
@@ -128,7 +129,8 @@ static bool write_whole(int file, const void *from, size_t n_bytes) {
   return true;
 }
 
-/* A process that has spoken with the driver cannot fork workers that do. */
+/* A process that has spoken with the driver cannot fork workers that do: a child asks, and only once, since there would
+ * be no asking any more when this process has opened a device. */
 static mq_status ask_devices(const plugin *p, answer *a) {
   int ends[2], wait_status;
   if (pipe(ends))
@@ -159,16 +161,21 @@ static mq_status ask_devices(const plugin *p, answer *a) {
 mq_status mq_backend_devices(const char *name, mq_plugin_device *devices, int *n) {
   mq_status status = MQ_OK;
   plugin *p = plugin_find(name);
-  answer *a = mq_alloc(1, sizeof *a);
+  answer *a = NULL;
   *n = 0;
   if (!p) {
     status = mq_fail(MQ_USAGE, "backend \"%s\" has no devices of its own", name);
     goto done;
   }
   MQ_TRY(plugin_open(p));
-  MQ_TRY(ask_devices(p, a));
-  *n = a->n;
-  memcpy(devices, a->devices, (size_t)a->n * sizeof *devices);
+  if (!p->answer) {
+    a = mq_alloc(1, sizeof *a);
+    MQ_TRY(ask_devices(p, a));
+    p->answer = a;
+    a = NULL;
+  }
+  *n = p->answer->n;
+  memcpy(devices, p->answer->devices, (size_t)p->answer->n * sizeof *devices);
 done:
   free(a);
   return status;

@@ -3,8 +3,12 @@
 #include "pipeline/model/encoder_parts.h"
 #include "pipeline/model/safetensors.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 /* ---- loading ---- */
 
@@ -237,6 +241,17 @@ done:
   return status;
 }
 
+/* Workers that measured at once on one device would take as many times as long, and measure each other: one does, the
+ * others wait for its file. Goes with the process. -1: no lock, which costs that time and nothing else. */
+static int lock_choice(const char *run_file) {
+  char *path = mq_format("%s.lock", run_file);
+  const int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  free(path);
+  while (lock >= 0 && flock(lock, LOCK_EX) && errno == EINTR && !mq_is_stopping())
+    ;
+  return lock;
+}
+
 /* The four products of a layer, in every bucket up to a whole pass: chosen once per run. Whoever is first writes the
  * run's file; the others take what stands in it. */
 static mq_status choose_gemm(mq_encoder *e, const char *run_file) {
@@ -251,6 +266,7 @@ static mq_status choose_gemm(mq_encoder *e, const char *run_file) {
   char *cache_file = mq_cache_path("gemm.json"), *choices = NULL;
   mq_buffer file = {0};
   mq_digest digest;
+  const int lock = run_file && mq_is_on_device(e) && !mq_exists(run_file) ? lock_choice(run_file) : -1;
   if (!run_file || !mq_exists(run_file)) {
     MQ_TRY(e->ops->gemm_choose(e->backend, shapes, MQ_COUNT(shapes), cache_file, &choices));
     if (!*choices) /* the CPU has nothing to choose */
@@ -270,6 +286,8 @@ static mq_status choose_gemm(mq_encoder *e, const char *run_file) {
   digest = mq_digest_of(file.at, file.n);
   mq_digest_text(&digest, e->gemm_digest);
 done:
+  if (lock >= 0)
+    close(lock);
   mq_buffer_free(&file);
   free(choices);
   free(cache_file);
