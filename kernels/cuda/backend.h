@@ -31,8 +31,8 @@ struct mq_backend {
 /* This plugin's way to mq_fail: the host program's, so that the message lands there. */
 extern mq_fail_function *mq_cuda_fail;
 
-/* The status of a CUDA call: MQ_OK, MQ_NO_MEMORY, or MQ_TEMP_FAIL for what only a new process can heal; `what` is put
- * into the message ("attention: ..."). */
+/* The status of a CUDA call: MQ_OK, MQ_NO_MEMORY, MQ_TEMP_FAIL for what only a new process can heal, or MQ_INTERNAL for
+ * what none can (a launch with wrong sizes); `what` is put into the message ("attention: ..."). */
 mq_status mq_cuda_check(cudaError_t error, const char *what);
 
 /* Device memory that stays valid until the next mq_cuda_scratch of this backend (kernels launched before it are in

@@ -70,8 +70,8 @@ mq_status mq_cuda_check(cudaError_t error, const char *what) {
     (void)cudaGetLastError(); /* or the next launch would report it again */
     if (error == cudaErrorMemoryAllocation)
       return mq_cuda_fail(MQ_NO_MEMORY, "cuda: %s: out of memory (%s)", what, cudaGetErrorName(error));
-    if (!is_sticky(error))
-      return mq_cuda_fail(MQ_TEMP_FAIL, "cuda: %s: %s (%s)", what, cudaGetErrorString(error), cudaGetErrorName(error));
+    if (!is_sticky(error)) /* a launch or call that no device would take, or not this one: the next time as well */
+      return mq_cuda_fail(MQ_INTERNAL, "cuda: %s: %s (%s)", what, cudaGetErrorString(error), cudaGetErrorName(error));
     int expected = NO_ERROR;
     if (sticky_state.compare_exchange_strong(expected, WRITING)) {
       snprintf(sticky_message, sizeof sticky_message,

@@ -207,6 +207,12 @@ for error in ecc illegal unknown; do
   lost "memcpy:$(($(n_calls memcpy) / 2))=$error" "is lost to this process"
 done
 ok "memory errors and unknown ones: the same"
+rm -rf "$work/lost"
+run lost MARQUEE_SIMT_FAIL="launch:$(($(n_calls launch) - 30))=invalid" # while algorithms are chosen it would be one refused
+[ $code = 70 ] || fail "a launch that is refused: exit $code"
+expect_text "cudaErrorInvalidValue" "a launch that is refused"
+expect_nothing_published lost "a launch that is refused"
+ok "a launch that is refused: exit 70, since another try would end the same way"
 lost "launch:$(($(n_calls launch) / 2))" "all workers are gone" MARQUEE_SIMT_MEMORY=700000000 --workers 2
 ok "all workers lose their device: the same"
 
