@@ -3,12 +3,11 @@
 #   sh tests/gpu_pack.sh        writes gpu-pack/ (ignored by git): headers and libraries, and all-MiniLM-L6-v2 in bfloat16
 # Wants a Debian-like machine on which the project builds (sh jobs/quickstart/run.sh), and models/all-MiniLM-L6-v2.
 set -eu
-case "${1:-}" in
--h | --help)
+[ $# = 0 ] || {
   sed -n '2,4s/^# \{0,1\}//p' "$0"
+  [ "$1" = --help ] || [ "$1" = -h ] || exit 64
   exit 0
-  ;;
-esac
+}
 cd "$(dirname "$0")/.."
 program=build/release/marquee
 [ -x "$program" ] || { echo "gpu_pack: $program is not built: sh jobs/quickstart/run.sh" >&2; exit 66; }

@@ -21,6 +21,9 @@ typedef struct mq_backend_choice {
   char reason[480]; /* for people: "auto: one device" or why there is none */
 } mq_backend_choice;
 
+/* Whether a backend may be called so, there or not. */
+bool mq_backend_is_name(const char *name);
+
 /* Devices are asked in a child process, so that a process which forks afterwards has not touched the driver.
  * MQ_USAGE for an unknown name; MQ_UNAVAILABLE, with what is missing, when CUDA was named and cannot be had;
  * MQ_PROTOCOL for a plugin of another version (never taken silently, not by "auto" either). */

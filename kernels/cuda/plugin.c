@@ -65,9 +65,13 @@ static mq_status plugin_open(plugin *p) {
   path = find_file(p->file);
   if (!path) {
     const char *folder = getenv("MARQUEE_PLUGIN_DIR");
-    status =
-        mq_fail(MQ_UNAVAILABLE, "%s is not %s%s: this build has no %s backend (nvcc builds it: preset cuda)", p->file,
-                folder && *folder ? "in " : "beside the program", folder && *folder ? folder : "", p->backend);
+    const char *how = strcmp(p->backend, "cuda") == 0 ? "preset cuda; without nvcc, jobs/fetch_cuda.sh first"
+                                                      : "target marquee_cuda_emulated";
+    if (folder && *folder)
+      status = mq_fail(MQ_UNAVAILABLE, "%s is not in %s, where MARQUEE_PLUGIN_DIR says", p->file, folder);
+    else
+      status = mq_fail(MQ_UNAVAILABLE, "%s is not beside the program: this build has no %s backend (%s)", p->file,
+                       p->backend, how);
     goto done;
   }
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
@@ -202,9 +206,20 @@ done:
   return status;
 }
 
+/* The N of "cuda:N"; -1 for anything else. */
+static int device_of(const char *name) {
+  int64_t device;
+  if (strncmp(name, "cuda:", 5) || !mq_parse_i64(mq_str_of(name + 5), &device) || device < 0 || device > 9999)
+    return -1;
+  return (int)device;
+}
+
+bool mq_backend_is_name(const char *name) {
+  return strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0 || plugin_find(name) || device_of(name) >= 0;
+}
+
 mq_status mq_backend_choose(const char *name, mq_backend_choice *choice) {
   mq_status status = MQ_OK;
-  int64_t device = -1;
   *choice = (mq_backend_choice){.ops = mq_ops_cpu(), .device = -1, .name = "cpu"};
   if (!name || strcmp(name, "auto") == 0) {
     status = choose_cuda("auto", "cuda", -1, choice);
@@ -217,9 +232,8 @@ mq_status mq_backend_choose(const char *name, mq_backend_choice *choice) {
     snprintf(choice->reason, sizeof choice->reason, "cpu: as asked for");
   } else if (plugin_find(name)) {
     status = choose_cuda(name, name, -1, choice);
-  } else if (strncmp(name, "cuda:", 5) == 0 && mq_parse_i64(mq_str_of(name + 5), &device) && device >= 0 &&
-             device < MQ_MAX_DEVICES) {
-    status = choose_cuda(name, "cuda", (int)device, choice);
+  } else if (device_of(name) >= 0) {
+    status = choose_cuda(name, "cuda", device_of(name), choice);
   } else {
     status = mq_fail(MQ_USAGE, "backend \"%s\" is unknown: expected auto, cpu, cuda or cuda:N", name);
   }

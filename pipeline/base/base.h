@@ -203,7 +203,9 @@ void mq_trace_span(const char *lane, const char *name, int64_t start_ns, int64_t
 /* Of the host: int64_t begin = mq_trace_begin(); ... mq_trace_end("tokenize", begin); nothing without a trace. */
 int64_t mq_trace_begin(void);
 void mq_trace_end(const char *name, int64_t begin_ns);
-mq_status mq_trace_close(void); /* logs the sums and the share of time in which the device was idle */
+/* Logs the sums and the share of time in which the device was idle. `status` is how the work ended: it and its message
+ * stand when it failed, else what became of the file. */
+mq_status mq_trace_close(mq_status status);
 
 /* ---- signals ---- */
 

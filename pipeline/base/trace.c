@@ -119,13 +119,12 @@ void mq_trace_end(const char *name, int64_t begin_ns) {
     mq_trace_span("host", name, begin_ns, mq_now_ns() - begin_ns, 0, 0);
 }
 
-mq_status mq_trace_close(void) {
-  mq_status status = MQ_OK;
+mq_status mq_trace_close(mq_status status) {
   if (!trace.file)
-    return MQ_OK;
+    return status;
   fputs("\n]\n", trace.file);
   const bool has_failed = ferror(trace.file) != 0;
-  if (fclose(trace.file) || has_failed)
+  if ((fclose(trace.file) || has_failed) && status == MQ_OK)
     status = mq_fail_errno(MQ_IO, "--trace %s", trace.path);
   join_intervals();
   int64_t busy = 0, whole = 0;
@@ -133,12 +132,14 @@ mq_status mq_trace_close(void) {
     busy += trace.compute[i].end - trace.compute[i].start;
   if (trace.n_compute)
     whole = trace.compute[trace.n_compute - 1].end - trace.compute[0].start;
+  char idle[32] = "unknown"; /* without a span of the device: the parent of workers, say */
+  if (whole)
+    snprintf(idle, sizeof idle, "%.2f", 100.0 * (double)(whole - busy) / (double)whole);
   mq_log(MQ_LOG_INFO, "trace",
-         "file=\"%s\" spans=%" PRId64 " device_idle_percent=%.2f compute_s=%.6f copy_s=%.6f host_s=%.6f "
-         "gigabytes=%.3f gigaflops=%.3f",
-         trace.path, trace.n_spans, whole ? 100.0 * (double)(whole - busy) / (double)whole : 0.0, (double)busy / 1e9,
-         (double)trace.busy_ns[COPY] / 1e9, (double)trace.busy_ns[HOST] / 1e9, (double)trace.n_bytes / 1e9,
-         (double)trace.n_flops / 1e9);
+         "file=\"%s\" spans=%" PRId64 " device_idle_percent=%s compute_s=%.6f copy_s=%.6f host_s=%.6f gigabytes=%.3f "
+         "gigaflops=%.3f",
+         trace.path, trace.n_spans, idle, (double)busy / 1e9, (double)trace.busy_ns[COPY] / 1e9,
+         (double)trace.busy_ns[HOST] / 1e9, (double)trace.n_bytes / 1e9, (double)trace.n_flops / 1e9);
   free(trace.path);
   free(trace.compute);
   memset(&trace, 0, sizeof trace);

@@ -357,8 +357,7 @@ done:
   choice.ops->close(bench.backend);
   if (bench.energy)
     mq_energy_close(bench.energy);
-  if (mq_trace_close() != MQ_OK && status == MQ_OK)
-    status = MQ_IO;
+  status = mq_trace_close(status);
   json_decref(r.cases);
   json_decref(r.root);
   free(devices);

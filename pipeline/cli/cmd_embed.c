@@ -577,8 +577,7 @@ done:
   sink_close(&to);
   mq_encoder_close(encoder);
   choice.ops->close(backend);
-  if (mq_trace_close() != MQ_OK && status == MQ_OK)
-    status = MQ_IO;
+  status = mq_trace_close(status);
   mq_text_reader_close(reader);
   free(first.first_error);
   free(c.first_error);

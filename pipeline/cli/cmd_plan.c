@@ -46,6 +46,7 @@ static void print_json(const mq_estimate *estimate) {
 }
 
 static void print_table(const mq_estimate *estimate) {
+  printf("backend %s (%s)\n", estimate->backend, estimate->reason);
   printf("run %s: %lld titles, about %lld viewers, %lld events\n\n", estimate->run_id, (long long)estimate->n_titles,
          (long long)estimate->n_viewers, (long long)estimate->n_events);
   printf("  %-8s %12s %12s %11s  %s\n", "stage", "rows", "tokens", "seconds", "shards done");

@@ -179,8 +179,7 @@ done:
   free(version);
   mq_buffer_free(&json);
   mq_run_close(run);
-  if (mq_trace_close() != MQ_OK && status == MQ_OK)
-    status = MQ_IO;
+  status = mq_trace_close(status);
   mq_job_free(job);
   return status;
 }

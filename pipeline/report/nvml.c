@@ -48,7 +48,8 @@ mq_status mq_nvml_open(mq_nvml **out) {
   *out = NULL;
   nvml->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!nvml->library) {
-    status = mq_fail(MQ_UNAVAILABLE, "%s cannot be opened: no NVIDIA driver here (%s)", path, dlerror());
+    status = mq_fail(MQ_UNAVAILABLE, "%s: %s",
+                     other && *other ? "MARQUEE_NVML cannot be opened" : "no NVIDIA driver here", dlerror());
     goto done;
   }
   for (size_t i = 0; i < MQ_COUNT(functions); i++) {

@@ -45,8 +45,8 @@ int64_t mq_peak_memory_bytes(void) {
   return 1024 * (int64_t)MQ_MAX(self.ru_maxrss, children.ru_maxrss);
 }
 
-bool mq_run_report_rate(const char *output, const char *job_name, const char *stage, double *seconds_per_row,
-                        double *seconds_per_token) {
+bool mq_run_report_rate(const char *output, const char *job_name, const char *backend, const char *stage,
+                        double *seconds_per_row, double *seconds_per_token) {
   bool is_found = false;
   /* NAME-DATE-8HEX: of "night", not of "night-eu" */
   char *pattern = mq_format("%s/runs/%s-[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]-*/report.json", output, job_name),
@@ -66,6 +66,10 @@ bool mq_run_report_rate(const char *output, const char *job_name, const char *st
     }
   }
   if (!newest || !(json = json_load_file(newest, 0, NULL)))
+    goto done;
+  /* "cpu: ...", "cuda:0: ...": what it took on another kind of device says nothing. */
+  const char *device = json_string_value(json_object_get(json, "backend"));
+  if (!device || strncmp(device, backend, strlen(backend)) || device[strlen(backend)] != ':')
     goto done;
   json_t *figures = json_object_get(json_object_get(json, "stages"), stage);
   double rows = json_number_value(json_object_get(figures, "rows")),

@@ -26,9 +26,9 @@ void mq_run_report_json(const mq_run_report *report, mq_buffer *json);
 /* Largest resident size that this process or any child of it has had. */
 int64_t mq_peak_memory_bytes(void);
 
-/* Seconds per row of a stage in the newest report.json below OUTPUT/runs of that job; false when there is none.
- * seconds_per_token is 0 where the stage counts no tokens. */
-bool mq_run_report_rate(const char *output, const char *job_name, const char *stage, double *seconds_per_row,
-                        double *seconds_per_token);
+/* Seconds per row of a stage in the newest report.json below OUTPUT/runs of that job; false when there is none, or it
+ * is of another backend ("cpu", "cuda"). seconds_per_token is 0 where the stage counts no tokens. */
+bool mq_run_report_rate(const char *output, const char *job_name, const char *backend, const char *stage,
+                        double *seconds_per_row, double *seconds_per_token);
 
 #endif

@@ -227,6 +227,8 @@ mq_status mq_run_estimate(const mq_job *job, mq_estimate *estimate) {
   MQ_TRY(mq_backend_choose(job->device.backend, &choice));
   MQ_TRY(mq_run_identify(job, &choice, &identity));
   memcpy(estimate->run_id, identity.id, sizeof estimate->run_id);
+  snprintf(estimate->backend, sizeof estimate->backend, "%s", choice.name);
+  snprintf(estimate->reason, sizeof estimate->reason, "%s", choice.reason);
   for (int i = 0; i < job->n_titles; i++)
     MQ_TRY(count_input(&job->titles[i], "movies.csv", NULL, &titles));
   for (int i = 0; i < job->n_histories; i++)
@@ -262,7 +264,7 @@ mq_status mq_run_estimate(const mq_job *job, mq_estimate *estimate) {
       if (strcmp(rates[i].stage, stage->name) == 0)
         one->seconds = predicted(estimate, i, n_viewer_shards) + rates[i].per_token * size * (double)n_tokens;
     double per_row, per_token;
-    if (mq_run_report_rate(job->output.path, job->name, stage->name, &per_row, &per_token)) {
+    if (mq_run_report_rate(job->output.path, job->name, choice.ops->name, stage->name, &per_row, &per_token)) {
       one->seconds = per_token > 0 ? per_token * (double)one->n_tokens : per_row * (double)one->n_rows;
       one->is_measured = true;
     }

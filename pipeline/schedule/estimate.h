@@ -18,7 +18,7 @@ typedef struct mq_stage_estimate {
 } mq_stage_estimate;
 
 typedef struct mq_estimate {
-  char run_id[128];
+  char run_id[128], backend[16], reason[480]; /* the backend that the run would take, and why */
   int64_t n_titles, n_events, n_viewers; /* n_viewers is a guess from the first rows where no viewers file is given */
   double seconds_left;
   int64_t memory_bytes; /* peak of one worker */

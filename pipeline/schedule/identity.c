@@ -120,11 +120,31 @@ done:
   return status;
 }
 
+/* What the encoder would say too, but only when import is done. */
+static mq_status check_dtype(const mq_job *job, const mq_backend_choice *choice) {
+  const char *dtype = job->encoder.dtype;
+  const bool is_device = choice->ops->activation != MQ_F32, is_float8 = strcmp(dtype, "float8_e4m3") == 0;
+  if (is_device && (strcmp(dtype, "float32") == 0 || strcmp(dtype, "int8") == 0))
+    return mq_fail(
+        MQ_CONFIG,
+        "models.encoder.dtype: %s is for CPUs, and the backend is %s: take auto (bfloat16) or float8_e4m3, or "
+        "--backend cpu",
+        dtype, choice->name);
+  if (is_float8 && !is_device)
+    return mq_fail(MQ_CONFIG, "models.encoder.dtype: float8_e4m3 is for GPUs, and the backend is %s (%s): take int8",
+                   choice->name, choice->reason);
+  if (is_float8 && choice->compute < 89)
+    return mq_fail(MQ_CONFIG, "models.encoder.dtype: float8_e4m3 needs compute capability 8.9, and the backend is %s",
+                   choice->reason);
+  return MQ_OK;
+}
+
 mq_status mq_run_identify(const mq_job *job, const mq_backend_choice *choice, mq_run_identity *identity) {
   mq_status status = MQ_OK;
   mq_buffer text = {0};
   char *normalised = mq_job_normalised_json(job), date[11], hex[MQ_DIGEST_TEXT];
   *identity = (mq_run_identity){0};
+  MQ_TRY(check_dtype(job, choice));
   identity->job = mq_digest_of(normalised, strlen(normalised));
   MQ_TRY(visit_inputs(job, add_stamp, &identity->stamp));
   MQ_TRY(visit_inputs(job, add_digest, &text));

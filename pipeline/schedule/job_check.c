@@ -1,5 +1,6 @@
 /* job_check: looks at what a job names before a night is spent on it. Of each input only the beginning is read, by the
  * reader that import uses. */
+#include "marquee/backend.h"
 #include "pipeline/model/config.h"
 #include "pipeline/schedule/job.h"
 #include "pipeline/stages/embed.h"
@@ -180,6 +181,8 @@ mq_status mq_job_check(const mq_job *job) {
       check_input(&c, &mq_job_lists[l], i, &inputs[l][i]);
   check_viewer_key(&c);
   check_encoder(&c);
+  if (!mq_backend_is_name(job->device.backend))
+    complain(&c, MQ_CONFIG, "device.backend", "\"%s\" is none of auto, cpu, cuda, cuda:N", job->device.backend);
   if (mq_embed_template_check(job->embed.text) != MQ_OK)
     complain(&c, MQ_CONFIG, "stages.embed.text", "%s", mq_status_message());
   mq_status status = c.status;

@@ -38,7 +38,8 @@ struct mq_run {
   char *folder;
   mq_ledger *ledger;
   mq_context context;
-  mq_backend *cpu; /* for shards that a device computed wrongly; NULL until then */
+  char device[512]; /* what workers computed with */
+  mq_backend *cpu;  /* for shards that a device computed wrongly; NULL until then */
   stage_state stages[MAX_STAGES];
 };
 
@@ -292,8 +293,15 @@ mq_status mq_run_context(mq_run *run, int n_threads, const mq_context **context)
   return run->context.backend ? MQ_OK : open_backend(run, 0, 1, n_threads);
 }
 
-const char *mq_run_device(const mq_run *run) {
-  return run->context.backend ? run->context.ops->describe(run->context.backend) : run->choice.reason;
+const char *mq_run_device(mq_run *run) {
+  const mq_context *context;
+  if (!run->choice.n_devices && mq_run_context(run, 0, &context) == MQ_OK)
+    return context->ops->describe(context->backend);
+  if (run->context.backend)
+    return run->context.ops->describe(run->context.backend);
+  /* The workers had devices; opening one here would only take its memory. */
+  snprintf(run->device, sizeof run->device, "%s: %s", run->context.ops->name, run->choice.reason);
+  return run->device;
 }
 
 /* ---- working ---- */
@@ -486,8 +494,7 @@ static _Noreturn void worker_main(mq_run *run, const char *only, const char *unt
     status = open_backend(run, i_worker, n_workers, n_threads);
   if (status == MQ_OK)
     status = work(run, only, until, false);
-  if (status == MQ_OK)
-    status = mq_trace_close();
+  status = mq_trace_close(status);
   if (status != MQ_OK) {
     ssize_t n = write(message, mq_status_message(), strlen(mq_status_message()));
     (void)n;

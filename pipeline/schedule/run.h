@@ -27,7 +27,7 @@ void mq_run_close(mq_run *run); /* NULL is fine */
 const char *mq_run_id(const mq_run *run); /* NAME-DATE-8HEX */
 const char *mq_run_folder(const mq_run *run);
 /* One line for people about what computes, or computed. */
-const char *mq_run_device(const mq_run *run);
+const char *mq_run_device(mq_run *run);
 /* For functions of the stages layer; opens the backend on first use. */
 mq_status mq_run_context(mq_run *run, int n_threads, const mq_context **context);
 

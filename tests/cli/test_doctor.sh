@@ -24,12 +24,12 @@ expect() {
 expect 0 'no CUDA: libmarquee_cuda.so is not in /nowhere' env MARQUEE_PLUGIN_DIR=/nowhere "$MARQUEE" doctor
 expect 0 'takes cpu \(auto: ' env MARQUEE_PLUGIN_DIR=/nowhere "$MARQUEE" doctor
 expect 69 'libmarquee_cuda.so is not in /nowhere' env MARQUEE_PLUGIN_DIR=/nowhere "$MARQUEE" doctor --backend cuda
-expect 69 'this build has no cuda backend' env MARQUEE_PLUGIN_DIR=/nowhere "$MARQUEE" embed --backend cuda \
+expect 69 'where MARQUEE_PLUGIN_DIR says' env MARQUEE_PLUGIN_DIR=/nowhere "$MARQUEE" embed --backend cuda \
   -m "$SOURCE/tests/models/tiny-bert" -i /dev/null -o "$folder/x.h5"
 expect 64 'backend "gpu" is unknown: expected auto, cpu, cuda or cuda:N' "$MARQUEE" doctor --backend gpu
 printf 'not a library' >"$folder/libmarquee_cuda.so"
 expect 69 'libmarquee_cuda.so cannot be opened' env MARQUEE_PLUGIN_DIR="$folder" "$MARQUEE" doctor --backend cuda
-expect 0 'no health of GPUs: /nowhere.so cannot be opened' env MARQUEE_NVML=/nowhere.so "$MARQUEE" doctor
+expect 0 'no health of GPUs: MARQUEE_NVML cannot be opened: /nowhere.so' env MARQUEE_NVML=/nowhere.so "$MARQUEE" doctor
 
 # ---- bench: what is wrong is said before anything is measured ----
 bench="$MARQUEE bench --backend cpu --model $SOURCE/tests/models/tiny-bert-64 --seconds 0 --items 32"
