@@ -397,6 +397,36 @@ static void a_row_has_the_same_bits_for_every_number_of_rows_chosen_or_not(void 
   free(text);
 }
 
+static void where_an_algorithm_does_not_run_the_reference_does(void **state) {
+  (void)state;
+  enum { M = 33 };
+  float weights[N * K];
+  mq_matrix *w;
+  mq_random random = mq_random_seed(8);
+  for (size_t i = 0; i < MQ_COUNT(weights); i++)
+    weights[i] = (float)(2 * mq_random_unit(&random) - 1);
+  void *x = device_numbers(M * K, false, 1), *residual = device_numbers(M * N, false, 2);
+  char *text = choose(NULL);
+  const mq_gemm_shape shape = {.activation = MQ_ACT_RELU, .has_residual = true};
+  assert_good(ops->matrix_create(backend, MQ_F32, weights, NULL, N, K, MQ_BF16, &w));
+  assert_good(ops->gemm_use(backend, ""));
+  uint16_t *expected = multiply(&shape, w, x, residual, M);
+  for (char *at = text; (at = strstr(at, "\"algorithm\":\"")) != NULL;) {
+    at += strlen("\"algorithm\":\"") + ID_DIGIT + 1;
+    *at = '0' + FAILING;
+  }
+  assert_good(ops->gemm_use(backend, text));
+  uint16_t *y = multiply(&shape, w, x, residual, M);
+  assert_memory_equal(y, expected, M * N * 2);
+  assert_good(ops->gemm_use(backend, ""));
+  free(y);
+  free(expected);
+  free(text);
+  ops->matrix_destroy(backend, w);
+  ops->release(backend, x);
+  ops->release(backend, residual);
+}
+
 /* Every buffer of the tuner goes back: nothing is in use afterwards that was not before. */
 static void tuning_leaves_no_memory_behind(void **state) {
   (void)state;
@@ -421,6 +451,7 @@ int main(void) {
                                      cmocka_unit_test(a_changed_cache_costs_time_only),
                                      cmocka_unit_test(a_choice_that_would_compute_something_else_is_refused),
                                      cmocka_unit_test(a_row_has_the_same_bits_for_every_number_of_rows_chosen_or_not),
+                                     cmocka_unit_test(where_an_algorithm_does_not_run_the_reference_does),
                                      cmocka_unit_test(tuning_leaves_no_memory_behind)};
   if (access("/dev/shm", W_OK) != 0)
     snprintf(cache, sizeof cache, "/tmp/marquee-gemm-XXXXXX");
