@@ -42,8 +42,10 @@ copy_origin origins[N_CHUNKS];
 uint32_t n_copies_of_block;
 bool has_origins;
 
-/* A thread at mbarrier_wait. Once its phase was over it goes on, however late. */
+/* A thread at mbarrier_wait. Once its phase was over it goes on, however late; that the next one is over too before it
+ * does is a finding. */
 struct waiter {
+  const thread *who;
   const mbarrier *m;
   uint32_t parity;
   mutable bool is_over;
@@ -92,6 +94,14 @@ uint32_t place(const mbarrier *m) {
 void complete_phase(mbarrier *m) {
   if (m->n_owed != 0 || m->n_bytes_owed != 0)
     return;
+  for (const waiter *w : m->waiters)
+    if (w->is_over) {
+      report_for(w->who, SIMT_CHECK_BARRIER,
+                 "phase %u of the barrier at shared memory + %u was completed while this thread still waited for the "
+                 "one before: it waits for a parity, and may miss it and wait for ever",
+                 m->phase, place(m));
+      break;
+    }
   m->phase++;
   for (const waiter *w : m->waiters)
     is_phase_over(w);
@@ -352,7 +362,7 @@ void mbarrier_wait(uint64_t *bar, uint32_t parity) {
   if (parity > 1)
     report(SIMT_CHECK_BARRIER, "mbarrier_wait: parity %u is neither 0 nor 1", parity);
   maybe_run_deferred();
-  const waiter w = {m, parity & 1, false};
+  const waiter w = {current, m, parity & 1, false};
   m->waiters.push_back(&w);
   wait_until("mbarrier_wait", is_phase_over, &w);
   m->waiters.erase(std::find(m->waiters.begin(), m->waiters.end(), &w));

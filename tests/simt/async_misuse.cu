@@ -31,6 +31,7 @@ __global__ void __launch_bounds__(160, 1) misused(const __grid_constant__ CUtens
     if (misuse == MISUSE_MAP_PREFETCHED)
       ptx::tma_prefetch_map(reinterpret_cast<const CUtensorMap *>(global));
     ptx::mbarrier_init(&bars[0], misuse == MISUSE_BARRIER_WITHOUT_ARRIVALS ? 0 : 1);
+    ptx::mbarrier_init(&bars[3], 1);
     if (misuse == MISUSE_BARRIER_TWICE)
       ptx::mbarrier_init(&bars[0], 1);
     ptx::mbarrier_init_fence();
@@ -52,8 +53,13 @@ __global__ void __launch_bounds__(160, 1) misused(const __grid_constant__ CUtens
     if (misuse == MISUSE_MAP_RANK)
       ptx::tma_load_3d(shared, &map, 0, 0, 0, bar);
   }
+  if (misuse == MISUSE_BARRIER_OVERTAKEN && thread >= 64)
+    ptx::mbarrier_wait(&bars[3], 0);
   if (thread < 64 || misuse != MISUSE_BARRIER_IN_GLOBAL_MEMORY)
     ptx::mbarrier_wait(&bars[0], misuse == MISUSE_BARRIER_PARITY ? 2 : 0);
+  if (misuse == MISUSE_BARRIER_OVERTAKEN && thread == 0)
+    for (int i = 0; i < 2; i++)
+      ptx::mbarrier_arrive(&bars[3]);
   ptx::sync_threads();
 
   const uint32_t zeros[4] = {0, 0, 0, 0};

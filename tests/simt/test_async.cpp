@@ -86,7 +86,8 @@ static const struct {
     {"too many arrivals", BUG_ARRIVALS_TOO_MANY, SIMT_CHECK_BARRIER | SIMT_CHECK_RACE, SIMT_CHECK_IN_FLIGHT, ""},
     {"no full wait", BUG_NO_FULL_WAIT, MEMORY, SIMT_CHECK_BARRIER | SIMT_CHECK_COPY, ""},
     {"wrong parity", BUG_WRONG_PARITY, SIMT_CHECK_BARRIER | MEMORY, SIMT_CHECK_COPY, ""},
-    {"no wgmma wait", BUG_NO_WGMMA_WAIT, SIMT_CHECK_WGMMA, SIMT_CHECK_BARRIER | MEMORY, "in flight"},
+    /* nothing then holds the four warps together at a barrier: one overtakes the others */
+    {"no wgmma wait", BUG_NO_WGMMA_WAIT, SIMT_CHECK_WGMMA | SIMT_CHECK_BARRIER, MEMORY, ""},
     {"accumulators read before the wait", BUG_EARLY_READ, SIMT_CHECK_WGMMA, SIMT_CHECK_BARRIER | MEMORY,
      "of an accumulator"},
     {"stage released before the wait", BUG_EARLY_RELEASE, SIMT_CHECK_RACE | SIMT_CHECK_IN_FLIGHT, 0, ""},
@@ -158,6 +159,7 @@ static const struct {
     {"parity 2", MISUSE_BARRIER_PARITY, SIMT_CHECK_BARRIER, "parity 2 is neither"},
     {"2^20 bytes", MISUSE_BARRIER_BYTES, SIMT_CHECK_BARRIER, "more than 2^20-1"},
     {"two arrivals for one", MISUSE_BARRIER_ARRIVALS, SIMT_CHECK_BARRIER, "more than the 1 arrivals"},
+    {"two phases while a thread waits for one", MISUSE_BARRIER_OVERTAKEN, SIMT_CHECK_BARRIER, "barrier at shared"},
     {"copy to global memory", MISUSE_COPY_TO_GLOBAL_MEMORY, SIMT_CHECK_COPY, "is not shared memory"},
     {"copy from an unaligned source", MISUSE_COPY_FROM_UNALIGNED, SIMT_CHECK_ALIGNMENT, "bulk_load's source"},
     {"no tensor map", MISUSE_MAP_DAMAGED, SIMT_CHECK_COPY, "tma_load_2d"},
