@@ -68,6 +68,7 @@ instructions() {
         count[pair[1]] = pair[2]
       }
       if (count["LOCAL"] > 0) { print $1 " " $2 ": " count["LOCAL"] " accesses of local memory (LDL, STL)"; bad = 1 }
+      if (count["IN_FLIGHT"] > 0) { print $1 " " $2 ": " count["IN_FLIGHT"] " uses of accumulators before their wait"; bad = 1 }
       for (i = 1; i <= n; i++)
         if ($1 ~ pattern[i] && (arch[i] == "any" || arch[i] == $2)) {
           used[i] = 1
@@ -128,7 +129,11 @@ cat >"$folder/sass.txt" <<'EOF'
 arch = sm_90a
 		Function : _ZN12_GLOBAL__N_111copy_kernelILi4EEEvPKfPf
         /*0000*/                   LDG.E.128.CONSTANT R4, desc[UR4][R2.64] ;   /* 0x0 */
-        /*0010*/                   HGMMA.64x128x16.F32.BF16 R24, gdesc[UR8] ;  /* 0x0 */
+        /*0010*/                   HGMMA.64x128x16.F32.BF16 R24, gdesc[UR8], R24, gsb0 ; /* 0x0 */
+        /*0020*/                   HGMMA.64x64x16.F32.BF16 R88, gdesc[UR8], RZ, !UPT, gsb0 ; /* 0x0 */
+        /*0030*/                   FADD R23, R120, R121 ;                      /* 0x0 */
+        /*0040*/                   WARPGROUP.DEPBAR.LE gsb0, 0x1 ;             /* 0x0 */
+        /*0050*/                   FADD R87, R24, R25 ;                        /* 0x0 */
 		Function : _ZN12_GLOBAL__N_110sum_kernelEPf
         /*0000*/                   LDG.E.64 R4, desc[UR4][R2.64] ;             /* 0x0 */
         /*0010*/                   LDL.LU R4, [R1] ;                           /* 0x0 */
@@ -142,6 +147,8 @@ reads sass <"$folder/sass.txt" >"$folder/facts"
 printf 'copy_kernel<.*> sm_90a LOAD128\ncopy_kernel<.*> any HGMMA\n' >"$folder/rules"
 grep copy "$folder/facts" >"$folder/one"
 instructions "$folder/one" "$folder/rules" || exit 1
+sed 's/R120, R121/R120, R119/; s/R24, R25 ;/R24, R88 ;/' "$folder/sass.txt" | reads sass >"$folder/early"
+must_fail "accumulators before their wait" 'copy_kernel<4> sm_90a: 2 uses' instructions "$folder/early" "$folder/rules"
 must_fail "local memory" 'sum_kernel sm_90a: 1 accesses of local' instructions "$folder/facts" "$folder/rules"
 echo 'sum_kernel any LOAD128' >>"$folder/rules"
 must_fail "narrow loads" 'sum_kernel sm_90a: has no LOAD128' instructions "$folder/facts" "$folder/rules"
@@ -186,7 +193,7 @@ else
     exit 1
   fi
   instructions "$folder/facts" "$here/instructions.txt"
-  echo "$(wc -l <"$folder/facts") kernels have the instructions that they must have, and no local memory"
+  echo "$(wc -l <"$folder/facts") kernels have the instructions that they must have, no local memory, no early accumulator"
 fi
 
 # ---- the page ----
