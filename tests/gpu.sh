@@ -37,10 +37,18 @@ device=$([ -n "$rehearsal" ] && echo "rehearsal, not a GPU" || nvidia-smi --quer
 echo "== $device"
 [ -n "$rehearsal" ] || nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit --format=csv
 
-# step NAME SECONDS COMMAND...: runs it under a time limit, keeps its output in OUT/NAME.log, notes how it ended.
+# step NAME SECONDS COMMAND...: runs it under a time limit, keeps its output in OUT/NAME.log, notes how it ended. After 500
+# seconds in all nothing more is begun, so that what was found is told in under nine minutes.
 step() {
   name=$1 limit=$2
   shift 2
+  left=$((begin + 500 - $(date +%s)))
+  if [ $left -le 0 ]; then
+    : >"$out/$name.log"
+    echo "{\"step\":\"$name\",\"result\":\"skipped: no time left\",\"seconds\":0,\"device\":\"$device\"}" | tee -a "$results"
+    return 77
+  fi
+  [ "$limit" -le $left ] || [ -n "$rehearsal" ] || limit=$left
   echo "== $name"
   started=$(date +%s)
   timeout "$limit" "$@" >"$out/$name.log" 2>&1
