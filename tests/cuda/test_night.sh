@@ -24,9 +24,9 @@ fail() {
 # ---- the encoder ----
 head -n 24 "$SOURCE/jobs/quickstart/titles.jsonl" | sed 's/.*"synopsis": *"\([^"]*\)".*/\1/' >"$work/texts.txt"
 "$MARQUEE" embed -q -m "$model" -i "$work/texts.txt" -o "$work/cpu.jsonl" --text --backend cpu
-# cosine FILE: the worst of its vectors against the CPU's.
+# cosine FILE OTHER: the worst between their vectors.
 cosine() {
-  sed 's/.*"vector": *\[\([^]]*\)\].*/\1/' "$work/cpu.jsonl" "$1" | awk -F, '
+  sed 's/.*"vector": *\[\([^]]*\)\].*/\1/' "$1" "$2" | awk -F, '
     { rows[NR] = $0 }
     END {
       worst = 2
@@ -43,10 +43,22 @@ for compute in 80 90; do
   MARQUEE_SIMT_COMPUTE=$compute "$MARQUEE" embed -m "$model" -i "$work/texts.txt" -o "$work/$compute.jsonl" --text \
     --backend cuda-emulated --batch-tokens 128 --trace "$work/trace.json" >"$work/log" 2>&1 || fail "embed at $compute"
   ! grep -q '^simt:' "$work/log" || fail "embed at $compute: the checker found something"
-  worst=$(cosine "$work/$compute.jsonl")
+  worst=$(cosine "$work/cpu.jsonl" "$work/$compute.jsonl")
   awk "BEGIN { exit !($worst >= 0.9999) }" || fail "embed at $compute: worst cosine to the CPU $worst"
   ok "sm_$compute: vectors agree with the CPU's (worst cosine $worst)"
 done
+if [ -f "$SOURCE/models/all-MiniLM-L6-v2/model.safetensors" ]; then
+  head -n 6 "$work/texts.txt" >"$work/few.txt"
+  for backend in cpu cuda-emulated; do
+    "$MARQUEE" embed -q -m "$SOURCE/models/all-MiniLM-L6-v2" -i "$work/few.txt" -o "$work/minilm-$backend.jsonl" --text \
+      --backend $backend >"$work/minilm.log" 2>&1 || { mv "$work/minilm.log" "$work/log" && fail "all-MiniLM-L6-v2 on $backend"; }
+  done
+  worst=$(cosine "$work/minilm-cpu.jsonl" "$work/minilm-cuda-emulated.jsonl")
+  awk "BEGIN { exit !($worst >= 0.9999) }" || fail "all-MiniLM-L6-v2: worst cosine to the CPU $worst"
+  ok "all-MiniLM-L6-v2 agrees with the CPU (worst cosine $worst)"
+else
+  echo "skipped: models/all-MiniLM-L6-v2 is absent"
+fi
 grep -q 'event=trace .*device_idle_percent=[0-9.]* .*copy_s=0*\.*[0-9.]*' "$work/log" || fail "no summary of the trace"
 for lane in host copy compute; do
   grep -q "\"thread_name\".*\"$lane\"" "$work/trace.json" || fail "the trace has no lane $lane"
