@@ -145,6 +145,13 @@ void mq_cli_parse(const struct argp *argp, int argc, char **argv, void *input) {
     exit(MQ_USAGE);
 }
 
+int mq_cli_parse_count(struct argp_state *state, const char *flag, const char *text, int most) {
+  int64_t number;
+  if (!mq_parse_i64(mq_str_of(text), &number) || number < 1 || number > most)
+    argp_error(state, "--%s is \"%s\": expected a number from 1 to %d", flag, text, most);
+  return (int)number;
+}
+
 int mq_cli_report(mq_status status) {
   if (status == MQ_OK)
     return 0;

@@ -30,6 +30,9 @@ extern mq_cli_flags mq_cli;
  * itself with 64 on a usage error and with 0 after --help. `input` is the state->input of `argp`'s own parser. */
 void mq_cli_parse(const struct argp *argp, int argc, char **argv, void *input);
 
+/* The number behind --FLAG, 1 to `most`; ends the process with 64 on anything else. */
+int mq_cli_parse_count(struct argp_state *state, const char *flag, const char *text, int most);
+
 /* Ends a command: prints a failed status on stderr ("marquee: error: ...", or a log event where --log-format asked for
  * logfmt or json), with --json {"error": {...}} on stdout instead, and returns it as the exit code. */
 int mq_cli_report(mq_status status);

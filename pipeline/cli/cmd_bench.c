@@ -67,7 +67,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     flags->model = text;
     return 0;
   case 't':
-    flags->n_threads = (int)parse_number(state, "threads", text, 1, 4096);
+    flags->n_threads = mq_cli_parse_count(state, "threads", text, 4096);
     return 0;
   case KEY_DTYPE:
     flags->dtype = text;
@@ -85,7 +85,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         argp_error(state, "--batches is \"%s\": expected ascending numbers, such as 1,8,64", text);
     return 0;
   case KEY_ITEMS:
-    flags->n_items = (int64_t)parse_number(state, "items", text, 1, 1e9);
+    flags->n_items = mq_cli_parse_count(state, "items", text, 1000000000);
     return 0;
   case KEY_SECONDS:
     flags->seconds = parse_number(state, "seconds", text, 0, 3600);
@@ -94,7 +94,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     flags->dollars_per_hour = parse_number(state, "dollars-per-hour", text, 0, 1e6);
     return 0;
   case KEY_BATCH_TOKENS:
-    flags->batch_tokens = (int)parse_number(state, "batch-tokens", text, 1, 1 << 20);
+    flags->batch_tokens = mq_cli_parse_count(state, "batch-tokens", text, 1 << 20);
     return 0;
   case ARGP_KEY_ARG:
     if (flags->job)

@@ -65,13 +65,6 @@ static const struct argp_option options[] = {
     {"threads", KEY_THREADS, "N", 0, "Default: every core; environment: MARQUEE_THREADS", 0},
     {0}};
 
-static int parse_count(struct argp_state *state, const char *name, const char *text, int most) {
-  int64_t number;
-  if (!mq_parse_i64(mq_str_of(text), &number) || number < 1 || number > most)
-    argp_error(state, "--%s is \"%s\": expected a number from 1 to %d", name, text, most);
-  return (int)number;
-}
-
 static bool ends_with(const char *text, const char *end) {
   size_t n = strlen(text), n_end = strlen(end);
   return n >= n_end && strcmp(text + n - n_end, end) == 0;
@@ -118,19 +111,19 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     flags->prompt_name = text;
     return 0;
   case KEY_PASSAGES:
-    flags->n_passages = parse_count(state, "passages", text, 4096);
+    flags->n_passages = mq_cli_parse_count(state, "passages", text, 4096);
     return 0;
   case KEY_BATCH_TOKENS:
-    flags->batch_tokens = parse_count(state, "batch-tokens", text, 1 << 20);
+    flags->batch_tokens = mq_cli_parse_count(state, "batch-tokens", text, 1 << 20);
     return 0;
   case KEY_THREADS:
-    flags->n_threads = parse_count(state, "threads", text, 4096);
+    flags->n_threads = mq_cli_parse_count(state, "threads", text, 4096);
     return 0;
   case KEY_MAX_MODEL_LEN:
-    flags->max_model_len = parse_count(state, "max-model-len", text, 1 << 20);
+    flags->max_model_len = mq_cli_parse_count(state, "max-model-len", text, 1 << 20);
     return 0;
   case KEY_MAX_LINE:
-    flags->max_line_bytes = parse_count(state, "max-line-bytes", text, 1 << 30);
+    flags->max_line_bytes = mq_cli_parse_count(state, "max-line-bytes", text, 1 << 30);
     return 0;
   case KEY_MAX_REJECTED:
     if (!mq_parse_f64(mq_str_of(text), &flags->max_rejected) || flags->max_rejected < 0 || flags->max_rejected > 1)

@@ -24,21 +24,15 @@ static const struct argp_option options[] = {
     {"exit-skipped", 'x', NULL, 0, "Exit with 99 when this release was published before", 0},
     {0}};
 
-static error_t parse_count(struct argp_state *state, const char *flag, const char *text, int most, int *value) {
-  int64_t number;
-  if (!mq_parse_i64(mq_str_of(text), &number) || number < 1 || number > most)
-    argp_error(state, "--%s is \"%s\": expected a number from 1 to %d", flag, text, most);
-  *value = (int)number;
-  return 0;
-}
-
 static error_t parse(int key, char *text, struct argp_state *state) {
   run_flags *flags = state->input;
   switch (key) {
   case 'w':
-    return parse_count(state, "workers", text, 1024, &flags->n_workers);
+    flags->n_workers = mq_cli_parse_count(state, "workers", text, 1024);
+    return 0;
   case 't':
-    return parse_count(state, "threads", text, 4096, &flags->n_threads);
+    flags->n_threads = mq_cli_parse_count(state, "threads", text, 4096);
+    return 0;
   case 's':
     flags->stage = text;
     if (!mq_stage_find(text)) {

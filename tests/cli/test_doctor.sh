@@ -35,6 +35,7 @@ expect 0 'no health of GPUs: MARQUEE_NVML cannot be opened: /nowhere.so' env MAR
 bench="$MARQUEE bench --backend cpu --model $SOURCE/tests/models/tiny-bert-64 --seconds 0 --items 32"
 expect 64 'batches is "64,1": expected ascending' $bench --batches 64,1
 expect 64 'batches is "": expected' $bench --batches ''
+expect 64 'threads is "2.5": expected a number from 1 to 4096' $bench --threads 2.5
 expect 64 'lengths: 600 is more than this model.s window of 24' $bench --lengths 8,600
 expect 73 'svg /nowhere/x.svg: No such file' $bench --svg /nowhere/x.svg
 expect 73 'this is a folder' $bench --svg "$folder"
